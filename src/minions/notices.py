@@ -1,0 +1,173 @@
+"""Frozen facts about what the runtime did.
+
+The runtime emits each fact once; the log, ``gru.notices()`` and the snapshot
+read them.  A notice holds text and numbers only, never a user's object and
+never a traceback object, so that keeping one keeps nothing alive.
+"""
+
+from __future__ import annotations
+
+import traceback
+
+import attrs
+
+__all__ = [
+    "ComponentBackoff",
+    "ComponentCrashed",
+    "ComponentDraining",
+    "ComponentEnded",
+    "ComponentFailed",
+    "ComponentNotice",
+    "ComponentReleased",
+    "ComponentStarting",
+    "ComponentStuck",
+    "ComponentUp",
+    "CrashLeaf",
+    "CrashReport",
+    "Notice",
+    "ShutdownFailed",
+    "StartFailed",
+    "report_of",
+]
+
+
+@attrs.frozen
+class CrashLeaf:
+    """One exception of a crash, as text."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+@attrs.frozen
+class CrashReport:
+    """A crash as flat leaves: groups are taken apart, tracebacks are text."""
+
+    leaves: tuple[CrashLeaf, ...]
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{leaf.type}: {leaf.message}" if leaf.message else leaf.type
+            for leaf in self.leaves
+        )
+
+
+def leaves_of(exc: BaseException) -> list[BaseException]:
+    """Take exception groups apart, however deep."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return [exc]
+    return [leaf for inner in exc.exceptions for leaf in leaves_of(inner)]
+
+
+def report_of(exc: BaseException) -> CrashReport:
+    """Turn an exception into text; its own ``__str__`` may fail."""
+    return CrashReport(tuple(_leaf(leaf) for leaf in leaves_of(exc)))
+
+
+def _leaf(exc: BaseException) -> CrashLeaf:
+    kind = type(exc)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    try:
+        message = str(exc)
+        text = "".join(traceback.format_exception(exc))
+    except Exception as error:  # noqa: BLE001  # a user's __str__ that raises
+        message = f"<its text raised {type(error).__qualname__}>"
+        text = "".join(traceback.format_tb(exc.__traceback__))
+    return CrashLeaf(name, message, text)
+
+
+@attrs.frozen(kw_only=True)
+class Notice:
+    """Base of all notices."""
+
+
+@attrs.frozen(kw_only=True)
+class ComponentNotice(Notice):
+    """A fact about one life of one component."""
+
+    component: str
+    """Its name."""
+
+    epoch: int
+    """The number of its life, from 1; 0: it has had none yet."""
+
+
+@attrs.frozen(kw_only=True)
+class ComponentStarting(ComponentNotice):
+    """All that it needs is up; its ``startup`` begins."""
+
+
+@attrs.frozen(kw_only=True)
+class ComponentUp(ComponentNotice):
+    """Its ``startup`` has returned."""
+
+
+@attrs.frozen(kw_only=True)
+class ComponentDraining(ComponentNotice):
+    """It takes no new work; ``cause`` is the chain that led to it."""
+
+    cause: str
+
+
+@attrs.frozen(kw_only=True)
+class ComponentReleased(ComponentNotice):
+    """Its ``shutdown`` has ended, or its ``startup`` never returned."""
+
+
+@attrs.frozen(kw_only=True)
+class ComponentCrashed(ComponentNotice):
+    """Its own code raised; reported once per crash.
+
+    ``during_drain`` says that it was going already, for another cause.
+    """
+
+    report: CrashReport
+    during_drain: bool
+    cause: str
+
+
+@attrs.frozen(kw_only=True)
+class StartFailed(ComponentNotice):
+    """Its ``startup`` raised or took too long; not charged."""
+
+    report: CrashReport
+
+
+@attrs.frozen(kw_only=True)
+class ShutdownFailed(ComponentNotice):
+    """Its ``shutdown`` raised or was cut off; it counts as released."""
+
+    report: CrashReport
+
+
+@attrs.frozen(kw_only=True)
+class ComponentBackoff(ComponentNotice):
+    """It starts again after ``delay`` seconds; ``charged`` to its budget or not."""
+
+    delay: float
+    charged: bool
+
+
+@attrs.frozen(kw_only=True)
+class ComponentFailed(ComponentNotice):
+    """It will not be started again without an operator."""
+
+    cause: str
+
+
+@attrs.frozen(kw_only=True)
+class ComponentEnded(ComponentNotice):
+    """It has stopped, because it was asked to or because its source is exhausted."""
+
+    cause: str
+
+
+@attrs.frozen(kw_only=True)
+class ComponentStuck(ComponentNotice):
+    """It overran its grace; ``stacks`` shows where its tasks are."""
+
+    stage: str
+    stacks: str
