@@ -1,0 +1,348 @@
+"""The table of components, and all that may be asked of them.
+
+Where a component's runner is spawned mirrors the dependencies: in the nursery
+of its immediate dominator, the nearest component that lies on every path to it.
+So trio's own task tree shows the supervision tree.  The nest is the picture and
+the backstop; the leases are the mechanism.  New components depend on old ones
+and never the other way round, so a place, once found, stays right.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Literal
+
+import trio
+
+from minions.errors import InternalError, RestartLimitError, StartError
+from minions.notices import (
+    ComponentCrashed,
+    ComponentDraining,
+    ComponentEnded,
+    ComponentStuck,
+    Notice,
+    leaves_of,
+    report_of,
+)
+from minions.options import GruOptions
+from minions.restart import RestartWindow
+from minions.supervise.cause import Cause, CauseKind
+from minions.supervise.incarnation import Gauge, Incarnation
+from minions.supervise.life import Plan
+from minions.supervise.member import Member, State
+from minions.supervise.runner import Runner
+from minions.supervise.watchdog import Watchdog, Watched, stacks_of
+
+__all__ = ["Group"]
+
+# The window of ``max_component_restarts``, in seconds.
+_ALL_WITHIN = 60.0
+
+
+class Group:
+    """Supervises the components that are added to it.
+
+    Made by :func:`~minions.supervise.opening.open_group`.
+    """
+
+    def __init__(
+        self,
+        root: trio.Nursery,
+        *,
+        options: GruOptions,
+        notify: Callable[[Notice], None],
+        placement: Literal["dominator", "flat"],
+        random: Random,
+    ) -> None:
+        self.options = options
+        self.notify = notify
+        self.random = random
+        self.window = RestartWindow(options.max_component_restarts, _ALL_WITHIN)
+        self.members: dict[str, Member] = {}
+        # Why everything stops; None while it does not.
+        self.stopping: Cause | None = None
+        # What open_group raises when all has stopped.
+        self.errors: list[BaseException] = []
+        self.runners = Gauge()
+        self.changed = trio.Event()
+        # Ended last; the watchdog works on while all others are cancelled.
+        self.observing = trio.CancelScope()
+        self.watching = trio.CancelScope(shield=True)
+        self._root = root
+        self._placement = placement
+        self._epochs: dict[str, int] = {}
+        self.watchdog = Watchdog(self._stuck)
+
+    # What its owner asks.
+
+    @trio.lowlevel.enable_ki_protection
+    def add(self, plan: Plan) -> Member:
+        """Add a component, and start it as soon as what it needs is up.
+
+        Raises:
+            InternalError: The name is taken, or something that it needs is not
+                there; whoever adds components adds them in dependency order.
+        """
+        missing = [name for name in plan.needs if name not in self.members]
+        if plan.name in self.members or missing:
+            raise InternalError(f"cannot add {plan.name!r}: needs {missing} first")
+        parent = self._dominator(plan) if self._placement == "dominator" else None
+        member = Member(plan, parent)
+        if parent is not None:
+            parent.placed.append(member)
+        self.members[plan.name] = member
+        self.spawn(member)
+        return member
+
+    def discard(self, name: str) -> None:
+        """Forget a component that has ended and that nothing needs."""
+        member = self.members[name]
+        users = [m.name for m in self.members.values() if name in m.plan.needs]
+        if member.running or users:
+            raise InternalError(f"cannot forget {name!r}: it runs, or {users} need it")
+        if member.parent is not None:
+            member.parent.placed.remove(member)
+        del self.members[name]
+
+    @trio.lowlevel.enable_ki_protection
+    def stop(self, name: str, *, hard: bool = False) -> None:
+        """Ask one component to end; its dependents drain and wait for its return."""
+        member = self.members[name]
+        if member.state is not State.FAILED:
+            member.wanted = False
+        self._end(member, Cause(CauseKind.STOP, name, member.epoch, hard))
+
+    @trio.lowlevel.enable_ki_protection
+    def restart(self, name: str) -> None:
+        """Restart one component, or start it again with a fresh budget."""
+        member = self.members[name]
+        member.window.clear()
+        member.backoff.clear()
+        member.not_before = -math.inf
+        member.wanted = True
+        if member.current is not None:
+            cause = Cause(CauseKind.RESTART, name, member.epoch, hard=False)
+            member.current.begin_drain(cause)
+        elif member.running:
+            member.wake()
+        else:
+            member.enter(State.WAITING)
+            self.spawn(member)
+
+    @trio.lowlevel.enable_ki_protection
+    def stop_all(self, cause: Cause) -> None:
+        """Ask all components to end, each after its dependents; idempotent."""
+        if self.stopping is None:
+            self.stopping = cause
+        for member in reversed(list(self.members.values())):
+            if member.state is not State.FAILED:
+                member.wanted = False
+            self._end(member, cause)
+
+    async def wait_up(self, name: str) -> Incarnation:
+        """Return the present incarnation of a component as soon as it is up.
+
+        Raises:
+            StartError: It has failed or was stopped, so that it will not come up.
+        """
+        member = self.members[name]
+        while True:
+            if member.state is State.UP and member.current is not None:
+                return member.current
+            if member.state in {State.FAILED, State.STOPPED}:
+                raise StartError(
+                    f"{name}: expected to come up, found {member.state.value}"
+                    f" ({member.cause}); restart it"
+                ) from member.last_failure
+            await member.changed.wait()
+
+    # What the runners ask.
+
+    def spawn(self, member: Member) -> None:
+        """Spawn the runner of a component in its place, if that is there now."""
+        if member.running or not member.wanted or self.stopping is not None:
+            return
+        home, nursery = None, self._root
+        if member.parent is not None:
+            home = member.parent.current
+            if home is None or home.cause is not None or not home.acquired:
+                return
+            assert home.frame is not None
+            nursery = home.frame
+            home.runners.up()
+        member.running = True
+        self.runners.up()
+        start = functools.partial(
+            nursery.start_soon, Runner(self, member, home).run, name=member.name
+        )
+        member.context.copy().run(start)
+
+    def runner_ended(self, member: Member) -> None:
+        """Hear that a runner is gone; start it anew if its place is back already."""
+        self.runners.down()
+        self.spawn(member)
+        self.tell_change()
+
+    def tell_change(self) -> None:
+        """Wake who waits for any change in the group."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+    def first_down(
+        self, names: Iterable[str], *, hopeful: bool = False
+    ) -> Member | None:
+        """Return the first of *names* that is not up (and that may yet come up)."""
+        hopeless = {State.FAILED, State.STOPPED, State.STUCK} if hopeful else set()
+        for name in names:
+            member = self.members.get(name)
+            if member is None or member.state is State.UP:
+                continue
+            if member.state not in hopeless:
+                return member
+        return None
+
+    def up_of(self, names: Iterable[str]) -> dict[str, Incarnation]:
+        """Return the incarnations of those of *names* that are up."""
+        found = {}
+        for name in names:
+            member = self.members.get(name)
+            if member is not None and member.state is State.UP and member.current:
+                found[name] = member.current
+        return found
+
+    def next_epoch(self, name: str) -> int:
+        """Count the lives of a component, also over its being forgotten."""
+        self._epochs[name] = self._epochs.get(name, 0) + 1
+        return self._epochs[name]
+
+    def note_drain(self, incarnation: Incarnation) -> None:
+        """Unpublish an incarnation that begins to drain."""
+        member = self.members[incarnation.name]
+        state = State.DRAINING if incarnation.acquired else State.RELEASING
+        member.enter(state)
+        member.cause = incarnation.cause
+        for placed in member.placed:
+            if placed.current is None:  # between two lives: its place is going
+                placed.wake()
+        self.notify(
+            ComponentDraining(
+                component=member.name,
+                epoch=incarnation.epoch,
+                cause=str(incarnation.cause),
+            )
+        )
+
+    @trio.lowlevel.enable_ki_protection
+    def crash(self, incarnation: Incarnation, exc: BaseException) -> None:
+        """Take an exception of a component's own: drain for it, and report it once."""
+        if self.leave_if_exit(exc):
+            return
+        if incarnation.cause is not None:
+            self.report_crash(incarnation, exc, during_drain=True)
+            return
+        kind = CauseKind.CRASH if incarnation.acquired else CauseKind.START_FAILED
+        incarnation.crash = exc
+        incarnation.begin_drain(
+            Cause(
+                kind,
+                incarnation.name,
+                incarnation.epoch,
+                hard=True,
+                text=str(report_of(exc)),
+            )
+        )
+        if kind is CauseKind.CRASH:
+            self.report_crash(incarnation, exc)
+
+    def report_crash(
+        self,
+        incarnation: Incarnation,
+        exc: BaseException,
+        *,
+        during_drain: bool = False,
+    ) -> None:
+        """Emit the one notice of a crash."""
+        if not during_drain:
+            incarnation.crash = exc
+        self.leave_if_exit(exc)
+        self.notify(
+            ComponentCrashed(
+                component=incarnation.name,
+                epoch=incarnation.epoch,
+                report=report_of(exc),
+                during_drain=during_drain,
+                cause=str(incarnation.cause),
+            )
+        )
+
+    def leave_if_exit(self, exc: BaseException) -> bool:
+        """Stop all in order, and then raise, for what is meant to leave a program."""
+        if not any(_is_exit(leaf) for leaf in leaves_of(exc)):
+            return False
+        self.errors.append(exc)
+        text = str(report_of(exc))
+        self.stop_all(Cause(CauseKind.STOP, "", 0, hard=False, text=text))
+        return True
+
+    def stop_for_failed(self, member: Member, text: str) -> None:
+        """End the group, since a component that it cannot do without has failed."""
+        error = RestartLimitError(f"{member.name} has failed: {text}")
+        error.__cause__ = member.last_failure
+        self.errors.append(error)
+        self.stop_all(Cause(CauseKind.STOP, member.name, member.epoch, hard=False))
+
+    # Inner workings.
+
+    def _dominator(self, plan: Plan) -> Member | None:
+        chains = [_chain(self.members[name]) for name in plan.needs]
+        shared = None
+        for level in zip(*chains, strict=False):
+            if any(member is not level[0] for member in level):
+                break
+            shared = level[0]
+        return shared
+
+    def _end(self, member: Member, cause: Cause) -> None:
+        if member.current is not None:
+            member.current.begin_drain(cause)
+        elif member.running:
+            member.wake()
+        elif member.state not in {State.FAILED, State.STOPPED}:
+            member.enter(State.STOPPED)
+            self.notify(
+                ComponentEnded(
+                    component=member.name, epoch=member.epoch, cause=str(cause)
+                )
+            )
+
+    def _stuck(self, thing: Watched, stage: str) -> None:
+        assert isinstance(thing, Incarnation)
+        member = self.members[thing.name]
+        member.enter(State.STUCK, stage)
+        self.notify(
+            ComponentStuck(
+                component=thing.name,
+                epoch=thing.epoch,
+                stage=stage,
+                stacks=stacks_of(thing),
+            )
+        )
+        self.tell_change()
+
+
+def _chain(member: Member | None) -> list[Member]:
+    chain: list[Member] = []
+    while member is not None:
+        chain.append(member)
+        member = member.parent
+    return chain[::-1]
+
+
+def _is_exit(exc: BaseException) -> bool:
+    """Say whether an exception is meant to leave the program, not to crash a part."""
+    if isinstance(exc, KeyboardInterrupt | SystemExit):
+        return True
+    return type(exc).__module__.partition(".")[0] == "_pytest"

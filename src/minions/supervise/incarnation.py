@@ -1,0 +1,151 @@
+"""One life of a component, from startup to shutdown, and who leans on it.
+
+Every edge of the dependency graph is a lease: the dependent's incarnation is
+in its dependency's ``lessees`` from before its own startup until after its own
+shutdown.  A dependency begins to release only when nobody is left there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+import trio
+
+from minions.errors import InternalError
+from minions.supervise.cause import Cause, CauseKind
+from minions.supervise.life import Life
+
+__all__ = ["Gauge", "Incarnation", "Lessee"]
+
+
+class Lessee(Protocol):
+    """Who holds a lease: a dependent's incarnation, or a borrower."""
+
+    def begin_drain(self, cause: Cause) -> None:
+        """Begin to leave; synchronous, idempotent, keeps the first cause."""
+
+
+@attrs.define(eq=False)
+class Gauge:
+    """A count with a wait for zero."""
+
+    count: int = 0
+    _zero: trio.Event | None = None
+
+    def up(self) -> None:
+        """Add one."""
+        self.count += 1
+
+    def down(self) -> None:
+        """Take one away, and wake who waits if it was the last."""
+        self.count -= 1
+        if self.count == 0 and self._zero is not None:
+            self._zero.set()
+            self._zero = None
+
+    async def wait_zero(self) -> None:
+        """Return when the count is zero; a checkpoint in any case."""
+        while self.count:
+            if self._zero is None:
+                self._zero = trio.Event()
+            await self._zero.wait()
+        await trio.lowlevel.checkpoint()
+
+
+@attrs.define(eq=False)
+class Incarnation:
+    """One life of a component."""
+
+    name: str
+    epoch: int
+    # What it leases, by name.  Wanted ones that were not there are not in it.
+    needs: dict[str, Incarnation]
+    # Told synchronously when the drain begins, before the dependents are.
+    on_drain: Callable[[Incarnation], None]
+
+    life: Life | None = None
+    cause: Cause | None = None
+    acquired: bool = False
+    # Set while its own shutdown runs: calls into what crashed go through then.
+    releasing: bool = False
+    # The exception of a crash of its own; the first one is the cause.
+    crash: BaseException | None = None
+    nursery: trio.Nursery | None = None
+
+    # Cancelled to end a start; shielded off by `guard` once it is acquired.
+    start_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    # Its deadline is the end of the grace of release.
+    guard: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    host_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    run_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    # When the drain began, by trio's clock.
+    drained_at: float = math.inf
+    drain_asked: trio.Event = attrs.field(factory=trio.Event)
+    nursery_open: trio.Event = attrs.field(factory=trio.Event)
+    # Insertion-ordered, told apart by identity.
+    lessees: dict[int, Lessee] = attrs.field(factory=dict)
+    leases: Gauge = attrs.field(factory=Gauge)
+    # Runners placed in this incarnation's nursery.
+    runners: Gauge = attrs.field(factory=Gauge)
+    # The tasks of `run` and of `self.nursery`.
+    works: Gauge = attrs.field(factory=Gauge)
+    frame: trio.Nursery | None = None
+    runner_task: trio.lowlevel.Task | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}#{self.epoch}"
+
+    @property
+    def crashed(self) -> bool:
+        """Whether its own code has failed: calls into it must fail, too."""
+        return self.cause is not None and self.cause.kind is CauseKind.CRASH
+
+    def tasks(self) -> list[trio.lowlevel.Task]:
+        """Return its runner and the tasks of its own, without runners placed in it."""
+        found = [self.runner_task] if self.runner_task is not None else []
+        prefix = f"{self}/"
+        nurseries = [self.frame] if self.frame is not None else []
+        while nurseries:
+            nursery = nurseries.pop()
+            for task in nursery.child_tasks:
+                if nursery is not self.frame or task.name.startswith(prefix):
+                    found.append(task)
+                    nurseries.extend(task.child_nurseries)
+        return found
+
+    def admit(self, lessee: Lessee) -> None:
+        """Grant a lease; only to a component that is up."""
+        if self.cause is not None or not self.acquired:
+            raise InternalError(f"{self} granted a lease while it was not up")
+        self.lessees[id(lessee)] = lessee
+        self.leases.up()
+
+    def leave(self, lessee: Lessee) -> None:
+        """Take a lease back."""
+        del self.lessees[id(lessee)]
+        self.leases.down()
+
+    @trio.lowlevel.enable_ki_protection
+    def begin_drain(self, cause: Cause) -> None:
+        """Begin to end; synchronous and idempotent, the first cause is kept.
+
+        Unpublishes first, then tells what runs in it, then its dependents, and
+        only then wakes its own runner.
+        """
+        if self.cause is not None:
+            return
+        self.cause = cause
+        self.drained_at = trio.current_time()
+        self.on_drain(self)
+        if self.acquired and self.life is not None:
+            self.life.begin_drain(cause)
+        passed = cause.passed_on(self.name, self.epoch)
+        for lessee in list(self.lessees.values()):
+            lessee.begin_drain(passed)
+        if not self.acquired:
+            self.start_scope.cancel(reason=f"{self} drains: {cause}")
+        self.drain_asked.set()
