@@ -1,0 +1,3 @@
+"""Helps for testing components; needs hypothesis."""
+
+from __future__ import annotations
