@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -24,7 +26,8 @@ def install_wheel(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", dist, ".", silent=True
     )
-    session.install("--find-links", dist, "--pre", "trio-minions")
+    (wheel,) = Path(dist).glob("trio_minions-*.whl")
+    session.install(str(wheel))
 
 
 @nox.session

@@ -40,19 +40,6 @@ class Cause:
         """Return the cause for the dependents of *component*, which drains for this."""
         return Cause(CauseKind.DEPENDENCY, component, epoch, self.hard, origin=self)
 
-    @property
-    def root(self) -> Cause:
-        """The link at which it all began."""
-        link = self
-        while link.origin is not None:
-            link = link.origin
-        return link
-
-    @property
-    def by_crash(self) -> bool:
-        """Whether it began with code that failed, not with somebody's wish."""
-        return self.root.kind in {CauseKind.CRASH, CauseKind.START_FAILED}
-
     def __str__(self) -> str:
         name = f"{self.component}#{self.epoch}" if self.epoch else self.component
         if self.origin is not None:

@@ -57,24 +57,26 @@ class Group:
         placement: Literal["dominator", "flat"],
         random: Random,
     ) -> None:
-        self.options = options
-        self.notify = notify
-        self.random = random
-        self.window = RestartWindow(options.max_component_restarts, _ALL_WITHIN)
+        self.options: GruOptions = options
+        self.notify: Callable[[Notice], None] = notify
+        self.random: Random = random
+        self.window: RestartWindow = RestartWindow(
+            options.max_component_restarts, _ALL_WITHIN
+        )
         self.members: dict[str, Member] = {}
         # Why everything stops; None while it does not.
         self.stopping: Cause | None = None
         # What open_group raises when all has stopped.
         self.errors: list[BaseException] = []
-        self.runners = Gauge()
-        self.changed = trio.Event()
+        self.runners: Gauge = Gauge()
+        self.changed: trio.Event = trio.Event()
         # Ended last; the watchdog works on while all others are cancelled.
-        self.observing = trio.CancelScope()
-        self.watching = trio.CancelScope(shield=True)
+        self.observing: trio.CancelScope = trio.CancelScope()
+        self.watching: trio.CancelScope = trio.CancelScope(shield=True)
         self._root = root
         self._placement = placement
         self._epochs: dict[str, int] = {}
-        self.watchdog = Watchdog(self._stuck)
+        self.watchdog: Watchdog = Watchdog(self._stuck)
 
     # What its owner asks.
 

@@ -50,9 +50,9 @@ class Runner:
     """Runs one member's lives, one after the other, until it is to end."""
 
     def __init__(self, group: Group, member: Member, home: Incarnation | None) -> None:
-        self.group = group
-        self.member = member
-        self.home = home
+        self.group: Group = group
+        self.member: Member = member
+        self.home: Incarnation | None = home
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
