@@ -72,4 +72,6 @@ def soak(session: nox.Session) -> None:
     """Run the property suite with 20,000 examples, and what is marked slow."""
     group(session, "tests")
     install_wheel(session)
-    session.run("pytest", "-m", "slow", *session.posargs)
+    session.run(
+        "pytest", "-m", "slow", "-o", "faulthandler_timeout=0", *session.posargs
+    )
