@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
 
+nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "venv"
+nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "typing", "tests", "coverage"]
+nox.options.sessions = ["tests", "lint", "typing", "coverage"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
-GROUPS = PROJECT["dependency-groups"]
+WORKERS = ("-n", "2")  # what the smallest CI machine has
+DIST = Path("dist")
+# Children run in temporary folders: they find the settings by a whole path.
+COVERAGE = {"COVERAGE_RCFILE": str(Path("pyproject.toml").resolve())}
 
 
 def group(session: nox.Session, name: str) -> None:
@@ -21,13 +27,18 @@ def group(session: nox.Session, name: str) -> None:
 
 
 def install_wheel(session: nox.Session) -> None:
-    """Build the wheel and install it, so that what is tested is what is shipped."""
-    dist = session.create_tmp()
-    session.run(
-        "python", "-m", "pip", "wheel", "-q", "--no-deps", "-w", dist, ".", silent=True
-    )
-    (wheel,) = Path(dist).glob("trio_minions-*.whl")
+    """Install what is shipped, also over an older one of the same version."""
+    (wheel,) = DIST.glob("trio_minions-*.whl")
     session.install(str(wheel))
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the source archive, and the wheel from it, once for all sessions."""
+    session.install("build")
+    shutil.rmtree(DIST, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(DIST), silent=True)
 
 
 @nox.session
@@ -39,35 +50,36 @@ def lint(session: nox.Session) -> None:
     session.run("codespell")
 
 
-@nox.session
+@nox.session(requires=["build"])
 def typing(session: nox.Session) -> None:
-    """Check types, ours and the tests'."""
+    """Check types: ours, the tests', and those that a user's checker sees."""
     group(session, "typing")
     install_wheel(session)
-    session.run("mypy", "--strict", "src", "tests")
+    folders = ["src", "tests", "examples", "benchmarks"]
+    session.run("mypy", "--strict", *(f for f in folders if any(Path(f).rglob("*.py"))))
     session.run("pyright", "--verifytypes", "minions", "--ignoreexternal")
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS, requires=["build"])
 def tests(session: nox.Session) -> None:
     """Run the fast suite against the built wheel."""
     group(session, "tests")
     install_wheel(session)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *WORKERS, *session.posargs)
 
 
-@nox.session
+@nox.session(requires=["build"])
 def coverage(session: nox.Session) -> None:
-    """Run the fast suite once with branch coverage, and hold the gate."""
+    """Run the fast suite with branch coverage, children included; hold the gate."""
     group(session, "tests")
     install_wheel(session)
-    session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-q")
-    session.run("coverage", "combine", "-q")
-    session.run("coverage", "report")
+    session.run("coverage", "erase", env=COVERAGE)
+    session.run("coverage", "run", "-m", "pytest", "-q", *WORKERS, env=COVERAGE)
+    session.run("coverage", "combine", "-q", env=COVERAGE)
+    session.run("coverage", "report", env=COVERAGE)
 
 
-@nox.session(default=False)
+@nox.session(default=False, requires=["build"])
 def soak(session: nox.Session) -> None:
     """Run the property suite with 20,000 examples, and what is marked slow."""
     group(session, "tests")
