@@ -1,0 +1,149 @@
+"""How an instance of a user's class finds what the runtime has for it.
+
+The instance itself holds nothing of ours: it may be frozen, slotted, equal to
+another or not hashable.  What belongs to a component stands in a table by the
+identity of the instance; what belongs to a workflow in a context variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+from minions.errors import NotRunningError
+from minions.identity import component_identity
+
+if TYPE_CHECKING:
+    import trio
+
+__all__ = [
+    "Binding",
+    "WorkflowCell",
+    "WorkflowInfo",
+    "bind",
+    "binding_of",
+    "current_workflow",
+    "unbind",
+    "workflow_of",
+]
+
+
+class Binding(Protocol):
+    """What the runtime has for one running instance."""
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The component's nursery."""
+        ...
+
+    @property
+    def cursor(self) -> Any:
+        """The position that was last committed; ``None`` at first."""
+        ...
+
+    async def emit(self, event: Any, *, cursor: Any = None) -> tuple[str | None, ...]:
+        """Accept one event, together with *cursor* if it is not ``None``."""
+        ...
+
+    async def emit_many(
+        self, events: Iterable[Any], *, cursor: Any = None
+    ) -> tuple[tuple[str | None, ...], ...]:
+        """Accept all events in one commit, or none."""
+        ...
+
+
+# By id(instance).  The instance stands in the value, so that its id stays taken.
+_bindings: dict[int, tuple[object, Binding]] = {}
+
+
+def bind(instance: object, binding: Binding) -> None:
+    """Connect an instance with what the runtime has for it."""
+    _bindings[id(instance)] = (instance, binding)
+
+
+def unbind(instance: object) -> None:
+    """Forget the instance; do nothing if it is not bound."""
+    _bindings.pop(id(instance), None)
+
+
+def binding_of(instance: object) -> Binding:
+    """Return what the runtime has for *instance*.
+
+    Raises:
+        NotRunningError: Gru does not run this instance, or not any more.
+    """
+    try:
+        return _bindings[id(instance)][1]
+    except KeyError:
+        raise NotRunningError(
+            f"{component_identity(type(instance))}: expected an instance that Gru"
+            " runs, found one that does not run; its nursery, emit and cursor exist"
+            " from before startup until shutdown has returned"
+        ) from None
+
+
+@attrs.frozen
+class WorkflowInfo:
+    """The facts about the workflow that a step works for."""
+
+    id: str
+    """The workflow's id: unique in the store."""
+
+    orchestration_id: str
+    """The id of the orchestration to which it belongs."""
+
+    step: str
+    """The name of the step that runs."""
+
+    attempt: int
+    """The number of this try of the step; 1 for the first."""
+
+    started_at: datetime
+    """When the event was accepted, in UTC."""
+
+
+@attrs.define(eq=False)
+class WorkflowCell:
+    """One workflow at work: shared by all tasks and threads of its steps.
+
+    A cell, so that an assignment to the context in a child task is not lost.
+    """
+
+    minion: object
+    event: Any
+    context: Any
+    workflow: WorkflowInfo
+    ended: bool = False
+
+
+current_workflow: ContextVar[WorkflowCell] = ContextVar("minions_workflow")
+
+
+def workflow_of(minion: object, member: str) -> WorkflowCell:
+    """Return the cell of the workflow for which *minion* works here.
+
+    Args:
+        minion: The instance that is asked.
+        member: The name that was asked for, for the message.
+
+    Raises:
+        NotRunningError: This is no step of *minion*, or the step has ended.
+    """
+    cell = current_workflow.get(None)
+    if cell is None:
+        found = "no step"
+    elif cell.minion is not minion:
+        found = f"a step of {component_identity(type(cell.minion))}"
+    elif cell.ended:
+        found = f"a task left over from step {cell.workflow.step!r}, which has ended"
+    else:
+        return cell
+    raise NotRunningError(
+        f"{component_identity(type(minion))}: expected self.{member} to be used in a"
+        f" step of this minion, or in a task or trio thread that the step opened;"
+        f" found {found}; hand the value over as an argument"
+    )
