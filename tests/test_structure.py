@@ -36,13 +36,20 @@ HARMLESS = {
 # Shields without a deadline, by module, each explained where it stands.
 SHIELDS = {
     "supervise/runner.py": 3,  # the runner's own scope; the guard; the held frame
+    "store/group_commit.py": 1,  # the writer, ended by its closing mark
     "supervise/group.py": 1,  # the watchdog's, ended by the group
     "supervise/opening.py": 1,  # the wait for all runners
 }
 # What breaks a rule of size, by "module:name", and why.
 LARGE = {
+    "store/group_commit.py:QueuedStore": "queue, writer, trouble: never split by await",
     "supervise/runner.py:Runner": "one life from beginning to end, in order of events",
     "supervise/group.py:Group": "one table: what its owner and its runners ask of it",
+}
+# Long names that are others': what overrides a method has its name.
+FOREIGN_NAMES = {
+    "register_unstructure_hook_factory",
+    "register_structure_hook_factory",
 }
 # Folders that name somebody's machine.
 MACHINE_PATH = re.compile(r"/(?:root|home|work|Users|opt|mnt)/\w")
@@ -187,7 +194,9 @@ def test_each_exception_is_still_needed() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_names_are_short(path: Path) -> None:
-    assert [name for name in names_in(path) if len(name) > 30] == []
+    long = {name for name in names_in(path) if len(name) > 30}
+
+    assert long - FOREIGN_NAMES == set()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

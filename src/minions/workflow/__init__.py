@@ -1,0 +1,1 @@
+"""Decisions about workflows: plain values in, plain values out."""
