@@ -199,7 +199,8 @@ def _foreign(path: Path, found: str) -> StoreError:
 def _check_writable(path: Path) -> None:
     if not os.access(path, os.W_OK | os.X_OK):
         read_only = os.statvfs(path).f_flag & os.ST_RDONLY
-        raise OSError(errno.EROFS if read_only else errno.EACCES, "not writable")
+        code = errno.EROFS if read_only else errno.EACCES
+        raise translate_os_error(path, OSError(code, "not writable"))
 
 
 def _take_lock(path: Path, made: contextlib.ExitStack) -> int:
@@ -215,14 +216,19 @@ def _take_lock(path: Path, made: contextlib.ExitStack) -> int:
         made.pop_all()
         raise _locked(path, held) from exc
     made.callback(os.close, lock)
+    made.callback(_write_lock, lock, os.pread(lock, 4096, 0))
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, json.dumps(holder).encode() + b"\n", 0)
+    _write_lock(lock, json.dumps(holder).encode() + b"\n")
     return lock
+
+
+def _write_lock(lock: int, text: bytes) -> None:
+    os.pwrite(lock, text, 0)
+    os.ftruncate(lock, len(text))
 
 
 def _locked(path: Path, held: bytes) -> StoreLockedError:

@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_lmdb_store(  # noqa: PLR0913  # options by keyword
+async def open_lmdb_store(
     path: str | os.PathLike[str],
     *,
     durability: Durability = "fsync",
