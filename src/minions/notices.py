@@ -24,9 +24,20 @@ __all__ = [
     "ComponentUp",
     "CrashLeaf",
     "CrashReport",
+    "EventsRejected",
     "Notice",
+    "NoticesLost",
     "ShutdownFailed",
+    "SourceFailed",
     "StartFailed",
+    "StoreRecovered",
+    "StoreTrouble",
+    "SubscriptionsWaiting",
+    "WorkflowDiscarded",
+    "WorkflowInterrupted",
+    "WorkflowNotice",
+    "WorkflowQuarantined",
+    "leaves_of",
     "report_of",
 ]
 
@@ -37,14 +48,14 @@ class CrashLeaf:
 
     type: str
     message: str
-    traceback: str
 
 
 @attrs.frozen
 class CrashReport:
-    """A crash as flat leaves: groups are taken apart, tracebacks are text."""
+    """A crash as flat leaves: groups are taken apart, the traceback is text."""
 
     leaves: tuple[CrashLeaf, ...]
+    traceback: str
 
     def __str__(self) -> str:
         return "; ".join(
@@ -62,7 +73,11 @@ def leaves_of(exc: BaseException) -> list[BaseException]:
 
 def report_of(exc: BaseException) -> CrashReport:
     """Turn an exception into text; its own ``__str__`` may fail."""
-    return CrashReport(tuple(_leaf(leaf) for leaf in leaves_of(exc)))
+    try:
+        text = "".join(traceback.format_exception(exc))
+    except Exception:  # noqa: BLE001  # a user's __str__ that raises
+        text = "".join(traceback.format_tb(exc.__traceback__))
+    return CrashReport(tuple(_leaf(leaf) for leaf in leaves_of(exc)), text)
 
 
 def _leaf(exc: BaseException) -> CrashLeaf:
@@ -72,11 +87,9 @@ def _leaf(exc: BaseException) -> CrashLeaf:
         name = f"{kind.__module__}.{name}"
     try:
         message = str(exc)
-        text = "".join(traceback.format_exception(exc))
     except Exception as error:  # noqa: BLE001  # a user's __str__ that raises
         message = f"<its text raised {type(error).__qualname__}>"
-        text = "".join(traceback.format_tb(exc.__traceback__))
-    return CrashLeaf(name, message, text)
+    return CrashLeaf(name, message)
 
 
 @attrs.frozen(kw_only=True)
@@ -171,3 +184,81 @@ class ComponentStuck(ComponentNotice):
 
     stage: str
     stacks: str
+
+
+@attrs.frozen(kw_only=True)
+class SourceFailed(ComponentNotice):
+    """``produce_event`` raised; it is called again after ``delay`` seconds."""
+
+    report: CrashReport
+    errors_in_a_row: int
+    delay: float
+
+
+@attrs.frozen(kw_only=True)
+class SubscriptionsWaiting(Notice):
+    """A pipeline began although these subscriptions to it are not started."""
+
+    component: str
+    orchestrations: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class EventsRejected(Notice):
+    """A subscription at its bound let events go, as its ``overflow`` says."""
+
+    orchestration: str
+    count: int
+    total: int
+
+
+@attrs.frozen(kw_only=True)
+class WorkflowNotice(Notice):
+    """A fact about one workflow."""
+
+    orchestration: str
+    workflow: str
+    step: str
+    """The step at which it stands; empty for the first."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkflowQuarantined(WorkflowNotice):
+    """A workflow cannot go on, and waits for a person."""
+
+    reason: str
+    report: CrashReport
+
+
+@attrs.frozen(kw_only=True)
+class WorkflowDiscarded(WorkflowNotice):
+    """A workflow failed, and its class says ``on_failure = "discard"``."""
+
+    reason: str
+    report: CrashReport
+
+
+@attrs.frozen(kw_only=True)
+class WorkflowInterrupted(WorkflowNotice):
+    """A step lost what it needs, or its grace; it runs again when the minion is up."""
+
+    report: CrashReport | None
+
+
+@attrs.frozen(kw_only=True)
+class StoreTrouble(Notice):
+    """The store cannot commit; it tries again, and acknowledges nothing meanwhile."""
+
+    error: str
+
+
+@attrs.frozen(kw_only=True)
+class StoreRecovered(Notice):
+    """The store commits again."""
+
+
+@attrs.frozen(kw_only=True)
+class NoticesLost(Notice):
+    """A reader was too slow: ``count`` older notices were dropped for it."""
+
+    count: int

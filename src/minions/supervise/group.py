@@ -96,17 +96,22 @@ class Group:
         if parent is not None:
             parent.placed.append(member)
         self.members[plan.name] = member
+        for needed in self._leased_by(plan):
+            needed.dependents.append(member)
         self.spawn(member)
         return member
 
     def discard(self, name: str) -> None:
         """Forget a component that has ended and that nothing needs."""
         member = self.members[name]
-        users = [m.name for m in self.members.values() if name in m.plan.needs]
+        users = [m.name for m in member.dependents if name in m.plan.needs]
         if member.running or users:
             raise InternalError(f"cannot forget {name!r}: it runs, or {users} need it")
         if member.parent is not None:
             member.parent.placed.remove(member)
+        for needed in self._leased_by(member.plan):
+            if member in needed.dependents:
+                needed.dependents.remove(member)
         del self.members[name]
 
     @trio.lowlevel.enable_ki_protection
@@ -143,6 +148,13 @@ class Group:
             if member.state is not State.FAILED:
                 member.wanted = False
             self._end(member, cause)
+
+    @trio.lowlevel.enable_ki_protection
+    def cut(self) -> None:
+        """End all soft drains now: whoever asked to stop cannot wait any longer."""
+        for member in self.members.values():
+            if member.current is not None:
+                member.current.end_soft_drain()
 
     async def wait_up(self, name: str) -> Incarnation:
         """Return the present incarnation of a component as soon as it is up.
@@ -226,9 +238,9 @@ class Group:
         state = State.DRAINING if incarnation.acquired else State.RELEASING
         member.enter(state)
         member.cause = incarnation.cause
-        for placed in member.placed:
-            if placed.current is None:  # between two lives: its place is going
-                placed.wake()
+        for other in (*member.placed, *member.dependents):
+            if other.current is None:  # between two lives: it looks around anew
+                other.wake()
         self.notify(
             ComponentDraining(
                 component=member.name,
@@ -307,6 +319,10 @@ class Group:
             shared = level[0]
         return shared
 
+    def _leased_by(self, plan: Plan) -> list[Member]:
+        names = plan.needs + plan.wants
+        return [self.members[name] for name in names if name in self.members]
+
     def _end(self, member: Member, cause: Cause) -> None:
         if member.current is not None:
             member.current.begin_drain(cause)
@@ -321,9 +337,8 @@ class Group:
             )
 
     def _stuck(self, thing: Watched, stage: str) -> None:
-        assert isinstance(thing, Incarnation)
-        member = self.members[thing.name]
-        member.enter(State.STUCK, stage)
+        if isinstance(thing, Incarnation):
+            self.members[thing.name].enter(State.STUCK, stage)
         self.notify(
             ComponentStuck(
                 component=thing.name,

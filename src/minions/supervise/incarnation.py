@@ -80,10 +80,12 @@ class Incarnation:
     # Its deadline is the end of the grace of release.
     guard: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     host_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    run_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    run_scopes: list[trio.CancelScope] = attrs.field(factory=list)
 
     # When the drain began, by trio's clock.
     drained_at: float = math.inf
+    # Around the wait for what is worth finishing.
+    soft_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     drain_asked: trio.Event = attrs.field(factory=trio.Event)
     nursery_open: trio.Event = attrs.field(factory=trio.Event)
     # Insertion-ordered, told apart by identity.
@@ -149,3 +151,7 @@ class Incarnation:
         if not self.acquired:
             self.start_scope.cancel(reason=f"{self} drains: {cause}")
         self.drain_asked.set()
+
+    def end_soft_drain(self) -> None:
+        """Wait no longer for what was worth finishing."""
+        self.soft_scope.cancel(reason=f"{self} is cut over")

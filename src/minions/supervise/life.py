@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -43,6 +43,10 @@ class Life:
         """Work until cancelled, or say what it means to be done."""
         await trio.sleep_forever()
         raise AssertionError  # pragma: no cover  # sleep_forever never returns
+
+    def bodies(self) -> Sequence[Callable[[], Awaitable[RunEnd]]]:
+        """Return what works from ready until drained, each in a task of its own."""
+        return [self.run]
 
     def begin_drain(self, cause: Cause) -> None:
         """Hear, once and synchronously, that the incarnation begins to go.

@@ -78,6 +78,8 @@ class Member:
     running: bool = False
     pause: trio.CancelScope | None = None
     placed: list[Member] = attrs.field(factory=list)
+    # Those that need or want it; told when it begins to drain.
+    dependents: list[Member] = attrs.field(factory=list)
 
     @property
     def name(self) -> str:

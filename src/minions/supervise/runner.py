@@ -21,6 +21,7 @@ Rules that hold here (each was seen to be needed):
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -96,6 +97,7 @@ class Runner:
                     await trio.sleep_until(member.not_before)
                 missing = self.group.first_down(member.plan.needs)
                 if missing is not None:
+                    give_up_wants = math.inf
                     member.enter(State.WAITING, missing.name)
                     await missing.up.wait()
                     continue
@@ -208,11 +210,19 @@ class Runner:
     def _publish(self, incarnation: Incarnation) -> None:
         member = self.member
         member.last_up = trio.current_time()
+        member.last_failure = None
         member.enter(State.UP)
         self.group.notify(ComponentUp(component=member.name, epoch=member.epoch))
         assert incarnation.frame is not None
-        incarnation.works.up()
-        incarnation.frame.start_soon(self._work, incarnation, name=f"{incarnation}/run")
+        assert incarnation.life is not None
+        for body in incarnation.life.bodies():
+            scope = trio.CancelScope()
+            incarnation.run_scopes.append(scope)
+            incarnation.works.up()
+            name = f"{incarnation}/{getattr(body, '__name__', 'run')}"
+            incarnation.frame.start_soon(
+                self._work, incarnation, body, scope, name=name
+            )
         for placed in member.placed:
             self.group.spawn(placed)
 
@@ -225,14 +235,16 @@ class Runner:
         assert cause is not None
         assert life is not None
         if not cause.hard:
-            with trio.move_on_after(grace):
+            incarnation.soft_scope.deadline = trio.current_time() + grace
+            with incarnation.soft_scope:
                 await life.drained()
         life.cut()
         # Borrowers and slow dependents are watched by their own graces.
         await incarnation.leases.wait_zero()
         await incarnation.runners.wait_zero()
         reason = f"{incarnation} drains: {cause}"
-        incarnation.run_scope.cancel(reason=reason)
+        for scope in incarnation.run_scopes:
+            scope.cancel(reason=reason)
         incarnation.host_scope.cancel(reason=reason)
         deadline = trio.current_time() + grace
         self._watch(incarnation, "ending its tasks", grace)
@@ -261,13 +273,16 @@ class Runner:
         finally:
             incarnation.works.down()
 
-    async def _work(self, incarnation: Incarnation) -> None:
-        """Run the component's own ``run``."""
+    async def _work(
+        self,
+        incarnation: Incarnation,
+        body: Callable[[], Awaitable[RunEnd]],
+        scope: trio.CancelScope,
+    ) -> None:
+        """Run one of the component's bodies."""
         try:
-            with incarnation.run_scope:
-                assert incarnation.life is not None
-                end = await incarnation.life.run()
-                self._returned(incarnation, end)
+            with scope:
+                self._returned(incarnation, await body())
         except trio.Cancelled:
             raise
         except BaseException as exc:  # noqa: BLE001  # the component's boundary

@@ -80,7 +80,7 @@ def _refusal(group: Group, member: Member, now: float) -> str | None:
     if policy.type == "temporary":
         return "its restart type is temporary"
     if not member.window.has_room(now):
-        return f"more than {policy.max_restarts} crashes in {policy.within:g} s"
+        return f"max_restarts = {policy.max_restarts} in {policy.within:g} s is spent"
     if not group.window.admit(now):
         limit = group.window
         return f"over {limit.max_restarts} restarts of all in {limit.within:g} s"

@@ -24,6 +24,9 @@ OVERRUN = 0.1
 class Watched(Protocol):
     """What can be stuck."""
 
+    name: str
+    epoch: int
+
     def tasks(self) -> list[trio.lowlevel.Task]:
         """Return the tasks whose stacks say why."""
 
