@@ -14,6 +14,7 @@ import attrs
 from minions.declare.binding import (
     WorkflowInfo,
     binding_of,
+    source_binding_of,
     workflow_of,
 )
 from minions.errors import DefinitionError
@@ -108,7 +109,7 @@ class Pipeline(Generic[EventT, CursorT]):
         Raises:
             NotRunningError: Gru does not run this instance.
         """
-        position: CursorT | None = binding_of(self).cursor
+        position: CursorT | None = source_binding_of(self).cursor
         return position
 
     async def emit(
@@ -134,7 +135,7 @@ class Pipeline(Generic[EventT, CursorT]):
         Cancellation:
             It raises ``Cancelled`` and nothing was accepted, or it returns.
         """
-        return await binding_of(self).emit(event, cursor=cursor)
+        return await source_binding_of(self).emit(event, cursor=cursor)
 
     async def emit_many(
         self, events: Iterable[EventT], *, cursor: CursorT | None = None
@@ -143,7 +144,7 @@ class Pipeline(Generic[EventT, CursorT]):
 
         Returns for each event what :meth:`emit` returns, and raises the same.
         """
-        return await binding_of(self).emit_many(events, cursor=cursor)
+        return await source_binding_of(self).emit_many(events, cursor=cursor)
 
 
 class Minion(Generic[EventT, ContextT]):

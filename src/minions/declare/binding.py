@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Binding",
+    "SourceBinding",
     "WorkflowCell",
     "WorkflowInfo",
     "bind",
     "binding_of",
     "current_workflow",
+    "source_binding_of",
     "unbind",
     "workflow_of",
 ]
@@ -39,6 +41,10 @@ class Binding(Protocol):
     def nursery(self) -> trio.Nursery:
         """The component's nursery."""
         ...
+
+
+class SourceBinding(Binding, Protocol):
+    """What it has for a pipeline besides."""
 
     @property
     def cursor(self) -> Any:
@@ -84,6 +90,11 @@ def binding_of(instance: object) -> Binding:
             " runs, found one that does not run; its nursery, emit and cursor exist"
             " from before startup until shutdown has returned"
         ) from None
+
+
+def source_binding_of(pipeline: object) -> SourceBinding:
+    """Return what the runtime has for a pipeline; raises as :func:`binding_of`."""
+    return cast("SourceBinding", binding_of(pipeline))
 
 
 @attrs.frozen

@@ -42,6 +42,7 @@ __all__ = [
     "MinionSpec",
     "PipelineSpec",
     "ResourceSpec",
+    "minion_types",
     "specify",
 ]
 
@@ -189,7 +190,13 @@ def _cursor_type(cls: type, declared: Any, owner: str) -> type | None:
     )
 
 
-def _minion(cls: type, owner: str, common: dict[str, Any]) -> MinionSpec:
+def minion_types(cls: type, owner: str) -> tuple[type, type]:
+    """Return the classes of a minion's events and of its context.
+
+    Raises:
+        DefinitionError: One is missing or no data class, or a field of the context
+            has no default.
+    """
     written = "Minion[Event, Context]"
     event_type, context_type = _arguments(cls, Minion, written, owner)
     _check_data(event_type, "event", owner)
@@ -201,6 +208,11 @@ def _minion(cls: type, owner: str, common: dict[str, Any]) -> MinionSpec:
             f" {context_type.__qualname__}, found {lacking[0]!r} without one; give it"
             " a default"
         )
+    return event_type, context_type
+
+
+def _minion(cls: type, owner: str, common: dict[str, Any]) -> MinionSpec:
+    event_type, context_type = minion_types(cls, owner)
     return MinionSpec(
         event_type=event_type,
         context_type=context_type,
