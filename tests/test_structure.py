@@ -43,6 +43,7 @@ SHIELDS = {
 # What breaks a rule of size, by "module:name", and why.
 LARGE = {
     "store/group_commit.py:QueuedStore": "queue, writer, trouble: never split by await",
+    "runtime/gru.py:Gru": "the façade: each call is documented and handed on",
     "supervise/runner.py:Runner": "one life from beginning to end, in order of events",
     "supervise/group.py:Group": "one table: what its owner and its runners ask of it",
 }

@@ -1,0 +1,123 @@
+"""Calls into user code, and calls of one component into another.
+
+The runtime is protected from Ctrl-C; user code is not: every hook and step is
+called through :func:`call_user`.  A call from one component into another is
+guarded: into one that has crashed it fails at once instead of hanging.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Literal, TypeVar
+
+import attrs
+import trio
+
+from minions.errors import ComponentBroken, DependencyLost
+from minions.supervise import Group, Incarnation
+
+__all__ = [
+    "Phase",
+    "call_user",
+    "call_user_sync",
+    "caller",
+    "enter_phase",
+    "guard",
+    "serve",
+    "unserve",
+]
+
+T = TypeVar("T")
+Phase = Literal["startup", "run", "shutdown"]
+
+
+@attrs.frozen
+class _Caller:
+    incarnation: Incarnation
+    phase: Phase
+
+
+@attrs.frozen
+class _Served:
+    # The instance stands here so that its id stays taken.
+    instance: object
+    incarnation: Incarnation
+    group: Group
+
+
+_caller: ContextVar[_Caller] = ContextVar("minions_caller")
+_served: dict[int, _Served] = {}
+
+
+@trio.lowlevel.disable_ki_protection
+async def call_user(function: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Call an async function of the user's, interruptible by Ctrl-C."""
+    return await function(*args)
+
+
+@trio.lowlevel.disable_ki_protection
+def call_user_sync(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call a function of the user's, interruptible by Ctrl-C."""
+    return function(*args, **kwargs)
+
+
+def enter_phase(incarnation: Incarnation, phase: Phase) -> None:
+    """Say on whose behalf, and in which part of its life, this task goes on."""
+    _caller.set(_Caller(incarnation, phase))
+
+
+def caller() -> Incarnation | None:
+    """Return on whose behalf this task goes on; ``None``: nobody's of ours."""
+    found = _caller.get(None)
+    return None if found is None else found.incarnation
+
+
+def serve(instance: object, incarnation: Incarnation, group: Group) -> None:
+    """Guard the calls into *instance* from now on."""
+    _served[id(instance)] = _Served(instance, incarnation, group)
+
+
+def unserve(instance: object) -> None:
+    """Guard no longer: the instance has been released."""
+    _served.pop(id(instance), None)
+
+
+def guard(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a public async method of a resource.
+
+    A component's own calls, and those of a dependent that shuts down, go
+    through; any other call into a component that has crashed raises
+    ``DependencyLost``.  There is no cancel scope here: a caller that waits is a
+    dependent, and is cancelled by its own drain.
+    """
+
+    @functools.wraps(function)
+    async def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        served = _served.get(id(self))
+        if served is None:
+            return await function(self, *args, **kwargs)
+        incarnation = served.incarnation
+        if incarnation.crashed:
+            by = _caller.get(None)
+            if by is None or (
+                by.incarnation is not incarnation and by.phase != "shutdown"
+            ):
+                raise _lost(incarnation, function.__name__)
+        try:
+            return await function(self, *args, **kwargs)
+        except ComponentBroken as exc:
+            if not incarnation.crashed:
+                served.group.crash(incarnation, exc)
+            raise _lost(incarnation, function.__name__) from exc
+
+    return guarded
+
+
+def _lost(incarnation: Incarnation, method: str) -> DependencyLost:
+    return DependencyLost(
+        f"{incarnation}.{method}(): expected the component to be up, found that it"
+        f" crashed ({incarnation.cause}); a step need do nothing, it runs again after"
+        " the restart"
+    )

@@ -1,0 +1,190 @@
+"""The components of one Gru: added with their users, stopped after them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextvars import Context
+
+import trio
+
+from minions.declare.specification import MinionSpec, PipelineSpec, ResourceSpec
+from minions.declare.system import ProvidedSpec, Spec
+from minions.errors import (
+    DependencyError,
+    MinionsError,
+    NotRunningError,
+    StartError,
+)
+from minions.identity import provided_identity
+from minions.notices import Notice, StartFailed
+from minions.runtime.lives import ComponentLife, ProvidedLife
+from minions.runtime.reading import Reader, Reading
+from minions.supervise import Group, Incarnation, Life, Member, Plan, State
+
+__all__ = ["Components"]
+
+Make = Callable[[Incarnation], Life]
+
+
+class Components:
+    """What runs, and who needs it."""
+
+    def __init__(self, group: Group, context: Context, *, durable: bool) -> None:
+        self.group: Group = group
+        # What is started belongs to Gru and inherits no variables of its starter.
+        self.context: Context = context
+        self.specs: dict[str, Spec] = {}
+        self.reader: Reader = Reader(self.specs, durable=durable)
+        self._failed_starts: Counter[str] = Counter()
+        self._changed = trio.Event()
+
+    def poke(self) -> None:
+        """Wake who waits for any change."""
+        self._changed.set()
+
+    async def wait_change(self) -> None:
+        """Wait for the next change."""
+        if self._changed.is_set():
+            self._changed = trio.Event()
+        await self._changed.wait()
+
+    def heed(self, notice: Notice) -> None:
+        """Listen to the notices of the group."""
+        if isinstance(notice, StartFailed):
+            self._failed_starts[notice.component] += 1
+        self.poke()
+
+    def add_resources(self, reading: Reading) -> None:
+        """Start the resources that were read, needed ones first."""
+        for identity, spec in reading.specs.items():
+            if isinstance(spec, ProvidedSpec):
+                self.add(identity, spec, self._provided_maker(spec))
+            elif isinstance(spec, ResourceSpec):
+                self.add(identity, spec, self._maker(spec, reading.configs[identity]))
+
+    def add_provided(self, cls: type, name: str) -> None:
+        """Start what is provided under a name.
+
+        Raises:
+            DependencyError: Nothing is.
+        """
+        identity = provided_identity(cls, name)
+        if (cls, name) not in self.reader.provided:
+            raise DependencyError(
+                f"{identity}: expected something provided under this name, found"
+                f" nothing; call gru.provide({cls.__qualname__}, ..., name={name!r})"
+            )
+        spec = ProvidedSpec(cls=cls, name=name, identity=identity)
+        self.add(identity, spec, self._provided_maker(spec))
+
+    def _maker(self, spec: ResourceSpec, config: object) -> Make:
+        return lambda incarnation: ComponentLife(self.group, spec, incarnation, config)
+
+    def _provided_maker(self, spec: ProvidedSpec) -> Make:
+        factory = self.reader.provided[spec.cls, spec.name]
+        return lambda incarnation: ProvidedLife(incarnation, factory)
+
+    def add(self, name: str, spec: Spec, make: Make) -> Member:
+        """Add a component to the group, or use the one that is there."""
+        member = self.group.members.get(name)
+        if member is not None:
+            if member.state is State.STOPPED or not member.wanted:
+                self._revive(member)
+            return member
+        optional = tuple(d.key for d in spec.dependencies if d.optional)
+        needed = tuple(d.key for d in spec.dependencies if not d.optional)
+        plan = Plan(name=name, make=make, needs=needed, wants=optional)
+        if isinstance(spec, ResourceSpec | PipelineSpec | MinionSpec):
+            plan = Plan(
+                name=name,
+                make=make,
+                needs=needed,
+                wants=optional,
+                restart=spec.restart,
+                on_exhausted=spec.on_exhausted,
+            )
+        self.specs[name] = spec
+        return self.context.copy().run(self.group.add, plan)
+
+    def _revive(self, member: Member) -> None:
+        if member.state is not State.FAILED:
+            member.wanted = True
+            if not member.running:
+                self.group.restart(member.name)
+
+    async def wait_started(self, name: str, patience: float) -> None:
+        """Wait until a component that was added is up.
+
+        Raises:
+            StartError: It, or something that it needs, did not come up.
+        """
+        began = trio.current_time()
+        before = Counter(self._failed_starts)
+        group = self.group
+        while (
+            target := group.members.get(name)
+        ) is None or target.state is not State.UP:
+            if group.stopping is not None or target is None or not target.wanted:
+                raise NotRunningError(
+                    f"{name}: expected to come up, found that it was stopped while it"
+                    " started"
+                )
+            for needed in [*self.closure([name], wants=False)]:
+                member = group.members[needed]
+                tried = self._failed_starts[needed] > before[needed]
+                over = trio.current_time() >= began + patience
+                if member.state is State.FAILED or (tried and over):
+                    raise _start_error(name, member) from member.last_failure
+            with trio.move_on_at(began + patience if patience else float("inf")):
+                await self.wait_change()
+
+    def closure(self, names: Iterable[str], *, wants: bool = True) -> dict[str, None]:
+        """Return *names* and all that they need, directly or not."""
+        found: dict[str, None] = {}
+        waiting = [name for name in names if name in self.group.members]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found[name] = None
+                plan = self.group.members[name].plan
+                needed = plan.needs + (plan.wants if wants else ())
+                waiting.extend(n for n in needed if n in self.group.members)
+        return found
+
+    def collect(self, roots: Iterable[str]) -> None:
+        """Stop what no root needs any more, and forget what has stopped."""
+        members = self.group.members
+        wanted = self.closure(roots)
+        for name in reversed(list(members)):
+            if name in wanted:
+                continue
+            member = members[name]
+            if member.wanted:
+                self.group.stop(name)
+            used = any(name in m.plan.needs + m.plan.wants for m in members.values())
+            if not member.running and not used:
+                self.group.discard(name)
+                self.specs.pop(name, None)
+                self._failed_starts.pop(name, None)
+
+    def is_hopeless(self, name: str) -> bool:
+        """Say whether a component waits, at the end, for one that has failed."""
+        member = self.group.members.get(name)
+        if member is None:
+            return False
+        if member.state is State.FAILED:
+            return True
+        return member.state is State.WAITING and any(
+            self.is_hopeless(need) for need in member.plan.needs
+        )
+
+
+def _start_error(name: str, member: Member) -> MinionsError:
+    through = "" if member.name == name else f" (which {name} needs)"
+    failure = member.last_failure
+    found = f"{type(failure).__name__}: {failure}" if failure else str(member.cause)
+    return StartError(
+        f"{member.name}{through}: expected to come up, found {found}; mend the cause,"
+        " or give it time with GruOptions(start_patience=...)"
+    )

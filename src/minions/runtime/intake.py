@@ -1,0 +1,226 @@
+"""Where a pipeline's events are accepted: one intake per pipeline, owned by Gru.
+
+An event is accepted for every subscription of its pipeline, whether the minion is
+up or not: one record each, and the cursor, in one commit.  Calls are let in in
+their order; a call that finds no room waits here, and so does the source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import outcome
+import trio
+
+from minions.errors import SnapshotError
+from minions.notices import EventsRejected, Notice
+from minions.runtime.codecs import SourceCodecs
+from minions.runtime.ledger import Ledger
+from minions.runtime.work import Work, WorkTable
+from minions.store.port import Keyspace, Write
+from minions.workflow.record import WorkflowRecord, encode_record
+
+__all__ = ["Intake"]
+
+Ids = tuple[str | None, ...]
+
+
+@attrs.define(eq=False)
+class _Call:
+    """One call of emit: what it hands over, and the task that waits for room."""
+
+    events: Sequence[Any]
+    data: Sequence[bytes]
+    writes: list[Write]
+    task: trio.lowlevel.Task | None = None
+    works: list[tuple[WorkTable, Work]] = attrs.field(factory=list)
+    ids: list[Ids] = attrs.field(factory=list)
+
+    def accepted(self) -> None:
+        """Hear that its writes are on disk."""
+        for table, work in self.works:
+            table.accepted(work)
+
+
+@attrs.define(eq=False)
+class Intake:
+    """Accepts the events of one pipeline."""
+
+    pipeline: str
+    ledger: Ledger
+    notify: Callable[[Notice], None]
+    # Known once an orchestration is started.
+    codecs: SourceCodecs | None = None
+    # What was last committed.
+    cursor: Any = None
+    # In the order of subscription.
+    tables: list[WorkTable] = attrs.field(factory=list)
+    # Calls that wait for room, in their order.
+    queue: deque[_Call] = attrs.field(factory=deque)
+    # Whether gru.starting() holds the source.
+    held: bool = False
+    # Whether an orchestration has let it begin.
+    released: bool = False
+    exhausted: bool = False
+    _moved: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _cursor_busy: bool = attrs.field(default=False, init=False)
+
+    # Room.
+
+    def has_room(self) -> bool:
+        """Say whether the source may go on: somebody hears it, and all have room."""
+        return bool(self.tables) and not self.queue and self._fits(1)
+
+    def _fits(self, count: int) -> bool:
+        return all(
+            table.bounds.overflow == "reject" or table.has_room(count)
+            for table in self.tables
+        )
+
+    def waits_for(self) -> list[str]:
+        """Name the subscriptions for whose room the source waits."""
+        return [
+            t.id
+            for t in self.tables
+            if t.bounds.overflow == "wait" and not t.has_room(1)
+        ]
+
+    def moved(self) -> None:
+        """Hear that there may be room, or that a hold has ended."""
+        while self.queue and self._fits(len(self.queue[0].events)):
+            call = self.queue.popleft()
+            self._reserve(call)
+            assert call.task is not None
+            trio.lowlevel.reschedule(call.task)
+        self._moved.set()
+
+    def refuse_waiting(self) -> None:
+        """Answer the calls that wait for room: nothing will make any."""
+        closed = f"{self.pipeline}: it stops, and this event was not accepted"
+        while self.queue:
+            task = self.queue.popleft().task
+            assert task is not None
+            error = outcome.Error(trio.ClosedResourceError(closed))
+            trio.lowlevel.reschedule(task, error)
+
+    async def wait_room(self) -> None:
+        """Wait until one more event would be accepted; always a checkpoint."""
+        while not self.has_room():
+            await self._wait_moved()
+        await trio.lowlevel.checkpoint()
+
+    async def wait_begin(self) -> None:
+        """Wait until the source may begin."""
+        while self.held or not self.released:
+            await self._wait_moved()
+
+    async def _wait_moved(self) -> None:
+        if self._moved.is_set():
+            self._moved = trio.Event()
+        await self._moved.wait()
+
+    # Accepting.
+
+    def accept_nowait(self, event: Any) -> None:
+        """Accept what ``produce_event`` has returned, above a bound if need be.
+
+        Raises:
+            TypeError: It is of another class.
+            SnapshotError: It cannot be stored.
+        """
+        call = self._call([event], None)
+        self._reserve(call)
+        with self._undone(call):
+            self.ledger.store.write_nowait(call.writes, call.accepted)
+
+    @trio.lowlevel.enable_ki_protection
+    async def emit(self, events: Sequence[Any], cursor: Any = None) -> tuple[Ids, ...]:
+        """Accept all events in one commit, or none; return when it is done."""
+        if cursor is not None and self._cursor_busy:
+            raise trio.BusyResourceError(
+                f"{self.pipeline}: expected one emit with a cursor at a time, found a"
+                " second one; await the first, since positions have an order"
+            )
+        call = self._call(events, cursor)
+        for table in self.tables:
+            table.check_unfinished(len(events))
+        self._cursor_busy = self._cursor_busy or cursor is not None
+        try:
+            await self._enter(call)
+            with self._undone(call):
+                await self.ledger.store.write(call.writes)
+        finally:
+            if cursor is not None:
+                self._cursor_busy = False
+        if cursor is not None:
+            self.cursor = cursor
+        call.accepted()
+        return tuple(call.ids)
+
+    async def _enter(self, call: _Call) -> None:
+        """Reserve the places, or wait in line for them."""
+        if not self.queue and self._fits(len(call.events)):
+            self._reserve(call)
+            return
+        call.task = trio.lowlevel.current_task()
+        self.queue.append(call)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self.queue.remove(call)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        except BaseException:
+            self.moved()  # who is behind may fit
+            raise
+
+    def _call(self, events: Sequence[Any], cursor: Any) -> _Call:
+        """Find all that is wrong before anything is reserved."""
+        codecs = self.codecs
+        assert codecs is not None
+        writes = [] if cursor is None else [codecs.cursor_write(cursor)]
+        return _Call(events, codecs.encode(events), writes)
+
+    def _reserve(self, call: _Call) -> None:
+        assert self.codecs is not None
+        ledger, event_type = self.ledger, self.codecs.event.type_name
+        now = ledger.now()
+        for event, data in zip(call.events, call.data, strict=True):
+            ids: list[str | None] = []
+            for table in self.tables:
+                if table.bounds.overflow == "reject" and not table.has_room(1):
+                    self._reject(table)
+                    ids.append(None)
+                    continue
+                seq = ledger.take_seq()
+                record = WorkflowRecord(table.id, event_type, data, "", b"", "", now)
+                work = Work(seq, record, event)
+                key, value = encode_record(seq, record)
+                call.writes.append((Keyspace.RECORD, key, value))
+                table.reserve(work)
+                call.works.append((table, work))
+                ids.append(work.id)
+            call.ids.append(tuple(ids))
+
+    @contextlib.contextmanager
+    def _undone(self, call: _Call) -> Iterator[None]:
+        """Give the places back if the write never happened."""
+        try:
+            yield
+        except BaseException as exc:
+            for table, work in call.works:
+                table.withdraw(work)
+            if isinstance(exc, SnapshotError):
+                raise SnapshotError(f"{self.pipeline}: {exc}") from exc
+            raise
+
+    def _reject(self, table: WorkTable) -> None:
+        table.rejected += 1
+        self.notify(
+            EventsRejected(orchestration=table.id, count=1, total=table.rejected)
+        )

@@ -1,0 +1,169 @@
+"""Opening a Gru: the store outermost, then the group, then who keeps house.
+
+The order of an end *is* the nesting: components end inside the group's block, the
+group inside the store's, so that the last commit is the last thing that happens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import AsyncIterator
+from os import PathLike
+
+import trio
+
+from minions.notices import Notice, StoreRecovered, StoreTrouble
+from minions.options import GruOptions
+from minions.runtime.bus import NoticeBus
+from minions.runtime.components import Components
+from minions.runtime.gru import Gru
+from minions.runtime.house import House
+from minions.runtime.launch import Launcher
+from minions.runtime.ledger import Ledger
+from minions.runtime.log import log_notice
+from minions.runtime.orchestrations import Orchestrations
+from minions.runtime.restore import restore
+from minions.runtime.stuck import ExitWhenStuck
+from minions.runtime.subscriptions import Subscriptions
+from minions.store.lmdb_store import open_lmdb_store
+from minions.store.memory import MemoryStore
+from minions.store.port import StateStore
+from minions.supervise import Group, open_group
+
+__all__ = ["open_gru", "open_grus"]
+
+open_grus: list[Gru] = []
+"""The Grus of this process, for who handles its OS signals."""
+
+
+@contextlib.asynccontextmanager
+async def open_gru(
+    state: str | PathLike[str] | StateStore | None = "state",
+    *,
+    options: GruOptions | None = None,
+) -> AsyncIterator[Gru]:
+    """Open a system; behind the block nothing of it runs.
+
+    After its body the block waits until no orchestration is left, nothing that was
+    started with ``gru.start`` is up, and the last commit is done.
+
+    Args:
+        state: A folder, made with mode 0700 if it is not there; a store that you
+            have opened and will close; or ``None`` to keep all in memory.
+        options: See :class:`GruOptions`.
+
+    Raises:
+        StoreLockedError: Another process, or another Gru of this one, uses the
+            folder.
+        StoreVersionError: The folder has a format that is not known here.
+        StoreError: It cannot be opened, or belongs to another program.
+        RestartLimitError: All that was left waited for components that had failed.
+
+    An exception of the body comes out as itself, after an ordered stop that drains
+    for at most the grace; a group only if there are several.
+
+    Cancellation:
+        Steps are cancelled at once, hooks get the grace, the order holds.
+    """
+    options = options or GruOptions()
+    bus = NoticeBus([log_notice])
+    problem: BaseException | None = None
+    async with _open_store(state, options, bus) as store:
+        try:
+            async with open_group(options=options, notify=bus.publish) as group:
+                problem = None
+                async with trio.open_nursery() as tasks:
+                    gru, house = await _make(
+                        group, store, bus, tasks, durable=state is not None
+                    )
+                    open_grus.append(gru)
+                    try:
+                        yield gru
+                        await house.finish()
+                    except trio.Cancelled:
+                        raise
+                    except BaseException as exc:  # noqa: BLE001  # raised below
+                        problem = exc
+                        house.ask_stop()
+                        await house.stopped.wait()
+                    finally:
+                        open_grus.remove(gru)
+                        tasks.cancel_scope.cancel(reason="the Gru has ended")
+        except BaseExceptionGroup as errors:
+            if problem is None and len(errors.exceptions) == 1:
+                raise errors.exceptions[0] from None
+            raise
+        finally:
+            bus.close()
+        if problem is not None:
+            raise problem
+
+
+@contextlib.asynccontextmanager
+async def _open_store(
+    state: str | PathLike[str] | StateStore | None, options: GruOptions, bus: NoticeBus
+) -> AsyncIterator[StateStore]:
+    if isinstance(state, StateStore):
+        yield state
+        return
+    if state is None:
+        yield MemoryStore(max_record=options.max_record)
+        return
+
+    def tell(error: BaseException | None) -> None:
+        notice: Notice = StoreRecovered()
+        if error is not None:
+            notice = StoreTrouble(error=f"{type(error).__name__}: {error}")
+        bus.publish(notice)
+
+    async with open_lmdb_store(
+        state,
+        durability=options.durability,
+        map_size=options.map_size,
+        max_record=options.max_record,
+        notify=tell,
+    ) as store:
+        yield store
+
+
+async def _make(
+    group: Group,
+    store: StateStore,
+    bus: NoticeBus,
+    tasks: trio.Nursery,
+    *,
+    durable: bool,
+) -> tuple[Gru, House]:
+    context = contextvars.copy_context()
+    components = Components(group, context, durable=durable)
+    bus.listeners.append(components.heed)
+    if group.options.on_stuck == "exit":
+        bus.listeners.append(ExitWhenStuck(group, store).heed)
+    ledger = Ledger(store, bus.publish)
+    subscriptions = Subscriptions(ledger, bus.publish, components.poke)
+    orchestrations = Orchestrations(components, subscriptions, tasks)
+    launcher = Launcher(
+        group=group,
+        components=components,
+        ledger=ledger,
+        subscriptions=subscriptions,
+        orchestrations=orchestrations,
+    )
+    restored = await restore(
+        store, ledger, subscriptions.tables, subscriptions.make_table
+    )
+    subscriptions.attach(restored)
+    house = House(components, orchestrations)
+    gru = Gru(
+        components=components,
+        launcher=launcher,
+        orchestrations=orchestrations,
+        subscriptions=subscriptions,
+        house=house,
+        store=store,
+        bus=bus,
+    )
+    tasks.start_soon(house.keep, name="minions/house")
+    tasks.start_soon(house.obey_stop, name="minions/stop")
+    return gru, house

@@ -1,0 +1,110 @@
+"""``minions.run``: ``trio.run`` plus what a program needs at its edge."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from minions.notices import leaves_of
+from minions.runtime.opening import open_grus
+
+__all__ = ["SignalCount", "run"]
+
+T = TypeVar("T")
+# The second OS signal cuts over, the third one gives up.
+_CUT, _GIVE_UP = 2, 3
+
+
+@attrs.define(eq=False)
+class SignalCount:
+    """The OS signals that came during a run."""
+
+    count: int = 0
+    last: signal.Signals | None = None
+
+
+def run(
+    async_function: Callable[..., Awaitable[T]],
+    *args: Any,
+    signals: SignalCount | None = None,
+    say: Callable[[str], None] | None = None,
+) -> T:
+    """Run an async function, and stop its Grus in order on SIGINT and SIGTERM.
+
+    The first signal stops every open Gru in order and says what it waits for; the
+    function goes on behind their blocks.  The second cuts over, the third raises
+    ``KeyboardInterrupt``.  Without an open Gru the first one raises it.
+
+    Args:
+        async_function: Called with *args*; its result is returned.
+        *args: Its arguments.
+        signals: Counts the signals for the caller.
+        say: Called with one line after each signal; writes to standard error
+            without it.
+
+    Raises:
+        KeyboardInterrupt: Plain, never in a group.
+    """
+    counted = signals if signals is not None else SignalCount()
+    try:
+        return trio.run(_main, async_function, args, counted, say or _to_stderr)
+    except BaseExceptionGroup as group:
+        # A group that holds only Ctrl-C is a Ctrl-C.
+        if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(group)):
+            raise KeyboardInterrupt from group
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+async def _main(
+    function: Callable[..., Awaitable[T]],
+    args: tuple[Any, ...],
+    counted: SignalCount,
+    say: Callable[[str], None],
+) -> T:
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+            nursery.start_soon(_obey, received, counted, say, name="minions/signals")
+            result = await function(*args)
+            nursery.cancel_scope.cancel(reason="the program has ended")
+    return result
+
+
+async def _obey(
+    received: Any, counted: SignalCount, say: Callable[[str], None]
+) -> None:
+    async for number in received:
+        counted.count += 1
+        counted.last = signal.Signals(number)
+        if not open_grus or counted.count >= _GIVE_UP:
+            raise KeyboardInterrupt
+        for gru in list(open_grus):
+            if counted.count == _CUT:
+                gru.cut_over()
+            else:
+                gru.ask_stop()
+        say(_progress(counted))
+
+
+def _progress(counted: SignalCount) -> str:
+    """Say what the stop waits for."""
+    assert counted.last is not None
+    what = "stopping in order" if counted.count < _CUT else "cutting over"
+    text = f"{counted.last.name}: {what}"
+    waiting = [
+        f"{o.id} ({o.unfinished} unfinished)"
+        for gru in open_grus
+        for o in gru.snapshot().orchestrations.values()
+        if o.unfinished
+    ]
+    return f"{text}; waits for {', '.join(waiting)}" if waiting else text
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text + "\n")

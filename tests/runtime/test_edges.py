@@ -1,0 +1,242 @@
+"""What happens at the edges: guarded calls, stuck hooks, OS signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from minions import (
+    Backoff,
+    ComponentBroken,
+    DependencyLost,
+    GruOptions,
+    Minion,
+    Pipeline,
+    Resource,
+    Restart,
+    minion_step,
+    open_gru,
+    run,
+)
+from minions.notices import ComponentCrashed, ComponentStuck, Notice
+from minions.runtime.process import SignalCount
+
+log: list[str] = []
+AT_ONCE = Restart(backoff=Backoff(base=0, cap=0))
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    log.clear()
+
+
+@attrs.frozen
+class Number:
+    value: int
+
+
+@attrs.define
+class Nothing:
+    done: int = 0
+
+
+class Outside(Pipeline[Number]):
+    pass
+
+
+class Service(Resource):
+    restart = AT_ONCE
+
+    async def fail(self) -> None:
+        raise ComponentBroken("on purpose")
+
+    async def answer(self) -> int:
+        await trio.lowlevel.checkpoint()
+        return 42
+
+    async def via(self) -> int:
+        return await self.answer()
+
+
+class Middle(Resource):
+    service: Service
+
+    async def fail(self) -> None:
+        await self.service.fail()
+
+    async def shutdown(self) -> None:
+        log.append(f"shutdown got {await self.service.answer()}")
+
+
+async def test_who_breaks_what(autojump_clock: MockClock) -> None:
+    """The component breaks whose method raises; others see a lost dependency."""
+    notices: list[Notice] = []
+    async with open_gru(None) as gru:
+        gru._bus.listeners.append(notices.append)
+        await gru.start(Middle)
+        async with gru.borrow(Service) as service:
+            with pytest.raises(DependencyLost, match="on purpose"):
+                await service.fail()
+            with pytest.raises(DependencyLost):
+                await service.answer()
+            began = trio.current_time()
+            with pytest.raises(DependencyLost):
+                await service.via()
+            assert trio.current_time() == began, "an error, not a hang"
+        await gru.wait_up(Middle)
+        assert log == ["shutdown got 42"], "a shutdown gets through"
+        await gru.stop()
+
+    crashed = [n for n in notices if isinstance(n, ComponentCrashed)]
+    assert len(crashed) == 1
+    assert crashed[0].component.endswith("Service")
+
+
+async def test_it_breaks_through_another_component(autojump_clock: MockClock) -> None:
+    async with open_gru(None) as gru:
+        await gru.start(Middle)
+        with pytest.raises(DependencyLost):
+            async with gru.borrow(Middle) as middle:
+                with pytest.raises(DependencyLost):
+                    await middle.fail()
+                await trio.sleep_forever()
+        await gru.wait_up(Middle)
+        epochs = {c.identity: c.epoch for c in gru.snapshot().components.values()}
+        assert set(epochs.values()) == {2}
+        await gru.stop()
+
+
+def test_a_class_stays_plain_in_a_test() -> None:
+    service = Service()
+
+    assert trio.run(service.via) == 42
+    with pytest.raises(ComponentBroken):
+        trio.run(service.fail)
+
+
+class Overstays(Minion[Number, Nothing]):
+    @minion_step
+    async def overstay(self) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
+            await trio.sleep_forever()
+
+
+async def test_a_step_that_overstays_is_named_with_its_stack(
+    autojump_clock: MockClock,
+) -> None:
+    notices: list[Notice] = []
+    async with open_gru(None, options=GruOptions(grace=2)) as gru:
+        gru._bus.listeners.append(notices.append)
+        await gru.start_minion(Overstays, Outside)
+        await gru.emit(Outside, Number(1))
+        await gru.stop()
+
+    (stuck,) = [n for n in notices if isinstance(n, ComponentStuck)]
+    assert stuck.component.endswith("Overstays")
+    assert "in overstay" in stuck.stacks
+
+
+def test_the_process_ends_when_only_what_is_stuck_is_left(tmp_path: Path) -> None:
+    program = Path(__file__).parent / "children" / "stuck.py"
+
+    done = subprocess.run(
+        [sys.executable, program, tmp_path / "state"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 70, done.stderr
+    assert done.stdout.splitlines() == ["waiting", "other is released"]
+
+
+class Patient(Minion[Number, Nothing]):
+    seconds: ClassVar[float] = 0.05
+
+    @minion_step
+    async def wait(self) -> None:
+        await trio.sleep(self.seconds)
+        log.append("finished")
+
+
+async def interrupted(times: int) -> str:
+    async with open_gru(None) as gru:
+        await gru.start_minion(Patient, Outside)
+        await gru.emit(Outside, Number(1))
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep(0.01)
+        await trio.sleep_forever()
+    return "unreachable"
+
+
+async def stopped(times: int) -> str:
+    with trio.CancelScope() as scope:
+        async with open_gru(None) as gru:
+            await gru.start_minion(Patient, Outside)
+            await gru.emit(Outside, Number(1))
+            for _ in range(times):
+                signal.raise_signal(signal.SIGTERM)
+                await trio.sleep(0.01)
+    return f"went on, {scope.cancelled_caught}"
+
+
+def test_the_first_signal_stops_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    Patient.seconds, count = 0.05, SignalCount()
+
+    assert run(stopped, 1, signals=count) == "went on, False"
+
+    assert log == ["finished"]
+    assert (count.count, count.last) == (1, signal.SIGTERM)
+    assert "stopping in order" in capsys.readouterr().err
+
+
+def test_the_second_signal_cuts_over() -> None:
+    Patient.seconds = 3600
+
+    assert run(stopped, 2) == "went on, False"
+
+    assert log == []
+
+
+def test_the_third_signal_raises_a_plain_keyboard_interrupt() -> None:
+    Patient.seconds = 3600
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(interrupted, 3)
+
+    assert not isinstance(caught.value, BaseExceptionGroup)
+
+
+def test_without_a_gru_a_signal_interrupts_at_once() -> None:
+    async def main() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(main)
+
+
+def test_ctrl_c_without_minions_run_stops_in_order() -> None:
+    """Plain trio: the interrupt ends the body, Gru drains, and it comes out."""
+    Patient.seconds = 0.05
+
+    async def main() -> None:
+        async with open_gru(None) as gru:
+            await gru.start_minion(Patient, Outside)
+            await gru.emit(Outside, Number(1))
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert log == ["finished"]

@@ -1,0 +1,142 @@
+"""How users' code looks to a type checker; checked, never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import attrs
+import trio
+
+from minions import (
+    Done,
+    GoTo,
+    Gru,
+    Minion,
+    Orchestration,
+    Pipeline,
+    Resource,
+    StopResult,
+    Workflow,
+    WorkflowInfo,
+    minion_step,
+    open_gru,
+)
+from minions.notices import Notice
+from minions.testing import run_step
+
+
+@attrs.frozen
+class Greeting:
+    """An event."""
+
+    text: str
+
+
+@attrs.define
+class Memory:
+    """A context."""
+
+    last: str = ""
+
+
+class Greetings(Pipeline[Greeting]):
+    """A source of three events."""
+
+    count = 0
+
+    async def produce_event(self) -> Greeting:
+        """Greet, three times."""
+        self.count += 1
+        if self.count > 3:
+            raise trio.EndOfChannel
+        return Greeting(f"hello world {self.count}")
+
+
+class Greeter(Minion[Greeting, Memory]):
+    """Sees its own event and context types."""
+
+    @minion_step
+    async def remember(self) -> None:
+        """Read the event, write the context."""
+        assert_type(self.event, Greeting)
+        assert_type(self.context, Memory)
+        assert_type(self.nursery, trio.Nursery)
+        self.context.last = self.event.text
+
+    @minion_step
+    async def say(self) -> None:
+        """Read the context."""
+        print(self.context.last)
+
+
+class Numbered(Pipeline[Greeting, int]):
+    """A source with a cursor."""
+
+    async def run(self) -> None:
+        """Go on behind the cursor."""
+        assert_type(self.cursor, int | None)
+        ids = await self.emit(Greeting("hello"), cursor=1)
+        assert_type(ids, tuple[str | None, ...])
+        many = await self.emit_many([Greeting("hello")], cursor=2)
+        assert_type(many, tuple[tuple[str | None, ...], ...])
+
+
+class Journal(Resource):
+    """A dependency."""
+
+    async def write(self, text: str) -> int:
+        """Return how long it is."""
+        return len(text)
+
+
+class Writer(Minion[Greeting, Memory]):
+    """Needs a resource, and branches."""
+
+    journal: Journal
+
+    @minion_step(renamed_from="put")
+    async def write(self) -> GoTo | Done:
+        """Return what follows."""
+        assert_type(self.workflow, WorkflowInfo)
+        length = await self.journal.write(self.event.text)
+        return GoTo("end") if length else Done()
+
+    @minion_step
+    async def end(self) -> None:
+        """Replace the context."""
+        self.context = Memory("done")
+
+
+async def main() -> None:
+    """Run the system."""
+    async with open_gru("state") as gru:
+        orchestration = await gru.start_minion(Greeter, Greetings)
+        assert_type(orchestration.id, str)
+        assert_type(orchestration, Orchestration)
+        assert_type(gru.snapshot().healthy, bool)
+        await operate(gru, orchestration)
+
+
+async def operate(gru: Gru, orchestration: Orchestration) -> None:
+    """Look at what runs, and stop it."""
+    assert_type(await gru.emit(Numbered, Greeting("")), tuple[str | None, ...])
+    assert_type(await gru.workflows.wait("w1"), Workflow)
+    async for workflow in gru.workflows.list(state="quarantined"):
+        assert_type(workflow, Workflow)
+    async for notice in gru.notices():
+        assert_type(notice, Notice)
+    assert_type(await orchestration.stop("cutover", grace=1), StopResult | None)
+    async with gru.starting():
+        await gru.start_minion("traders:Crossover", Numbered, config={"days": 20})
+
+
+async def call_a_step_by_hand(greeter: Greeter) -> None:
+    """A decorated step stays a method."""
+    assert_type(await greeter.say(), None)
+
+
+async def run_a_step(writer: Writer) -> None:
+    """A test sees the context's own type."""
+    outcome, context = await run_step(writer, "end", Greeting("hello"), Memory())
+    assert_type(outcome, GoTo | Done | None)
+    assert_type(context, Memory)
