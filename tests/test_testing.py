@@ -1,0 +1,285 @@
+"""A step by itself, with an instance built by hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any, cast
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, assert_checkpoints
+
+from minions import (
+    AbortWorkflow,
+    DefinitionError,
+    Done,
+    GoTo,
+    Minion,
+    NotRunningError,
+    Resource,
+    WorkflowInfo,
+    minion_step,
+)
+from minions.testing import run_step
+
+
+@attrs.frozen
+class Order:
+    amount: int
+
+
+@attrs.define
+class Basket:
+    amounts: list[int] = attrs.field(factory=list)
+
+
+class Prices(Resource):
+    async def price(self) -> int:
+        raise NotImplementedError
+
+
+class FakePrices(Prices):
+    async def price(self) -> int:
+        return 3
+
+
+@attrs.define
+class Buyer(Minion[Order, Basket]):
+    prices: Prices = attrs.field(factory=FakePrices)
+    seen: list[WorkflowInfo] = attrs.field(factory=list)
+
+    @minion_step
+    async def add(self) -> None:
+        self.context.amounts.append(self.event.amount)
+
+    @minion_step
+    async def pay(self) -> GoTo:
+        self.context.amounts.append(await self.prices.price() * self.event.amount)
+        return GoTo("add")
+
+    @minion_step
+    async def empty(self) -> Done:
+        self.context = Basket([0])
+        return Done()
+
+    @minion_step
+    async def look(self) -> None:
+        self.seen.append(self.workflow)
+
+    @minion_step
+    async def give_up(self) -> None:
+        raise AbortWorkflow("too dear")
+
+    @minion_step
+    async def fail_twice(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.fail)
+            nursery.start_soon(self.fail)
+
+    async def fail(self) -> None:
+        raise OSError("no connection")
+
+    @minion_step
+    async def add_in_tasks(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.add)
+            await trio.to_thread.run_sync(self.replace)
+
+    def replace(self) -> None:
+        self.context = attrs.evolve(self.context)
+
+    @minion_step
+    async def wait(self) -> None:
+        await trio.sleep(self.event.amount)
+        self.context.amounts.append(self.event.amount)
+
+    @minion_step
+    async def stray(self) -> GoTo:
+        return GoTo("nowhere")
+
+
+async def test_a_step_returns_its_outcome_and_context() -> None:
+    outcome, context = await run_step(Buyer(), "add", Order(2), Basket([1]))
+
+    assert outcome is None
+    assert context == Basket([1, 2])
+
+
+async def test_dependencies_are_those_of_the_instance() -> None:
+    buyer = Buyer(prices=FakePrices())
+
+    outcome, context = await run_step(buyer, "pay", Order(2))
+
+    assert outcome == GoTo("add")
+    assert context == Basket([6])
+
+
+async def test_each_call_without_a_context_has_a_fresh_one() -> None:
+    buyer = Buyer()
+    await run_step(buyer, "add", Order(1))
+
+    _, context = await run_step(buyer, "add", Order(2))
+
+    assert context == Basket([2])
+
+
+async def test_the_context_that_is_given_is_the_one_that_the_step_changes() -> None:
+    basket = Basket()
+
+    _, context = await run_step(Buyer(), "add", Order(1), basket)
+
+    assert context is basket
+
+
+async def test_a_context_that_the_step_replaces_is_returned() -> None:
+    outcome, context = await run_step(Buyer(), "empty", Order(1), Basket([1]))
+
+    assert outcome == Done()
+    assert context == Basket([0])
+
+
+async def test_the_workflow_is_in_its_first_attempt() -> None:
+    buyer = Buyer()
+
+    await run_step(buyer, "look", Order(1))
+    await run_step(buyer, "look", Order(1))
+
+    first, second = buyer.seen
+    assert (first.step, first.attempt) == ("look", 1)
+    assert first.started_at.tzinfo is not None
+    assert first.id != second.id
+    assert first.orchestration_id == second.orchestration_id
+
+
+async def test_an_abort_comes_out_as_it_is() -> None:
+    with pytest.raises(AbortWorkflow, match="too dear"):
+        await run_step(Buyer(), "give_up", Order(1))
+
+
+async def test_a_group_comes_out_as_it_is() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await run_step(Buyer(), "fail_twice", Order(1))
+
+    assert [str(exc) for exc in caught.value.exceptions] == ["no connection"] * 2
+
+
+async def test_tasks_and_threads_of_the_step_share_its_workflow() -> None:
+    _, context = await run_step(Buyer(), "add_in_tasks", Order(1))
+
+    assert context == Basket([1])
+
+
+async def test_steps_of_one_instance_run_side_by_side(
+    autojump_clock: MockClock,
+) -> None:
+    """Each call is a workflow of its own."""
+    buyer = Buyer()
+    found: list[Basket] = []
+
+    async def run(amount: int) -> None:
+        found.append((await run_step(buyer, "wait", Order(amount)))[1])
+
+    async with trio.open_nursery() as nursery:
+        for amount in (3, 2, 1):
+            nursery.start_soon(run, amount)
+
+    assert found == [Basket([1]), Basket([2]), Basket([3])]
+
+
+async def test_the_workflow_is_gone_behind_the_call() -> None:
+    buyer = Buyer()
+    await run_step(buyer, "add", Order(1))
+
+    with pytest.raises(NotRunningError, match="found no step"):
+        _ = buyer.context
+
+
+async def test_the_workflow_is_gone_behind_a_call_that_failed() -> None:
+    buyer = Buyer()
+    with pytest.raises(AbortWorkflow):
+        await run_step(buyer, "give_up", Order(1))
+
+    with pytest.raises(NotRunningError, match="found no step"):
+        _ = buyer.event
+
+
+async def test_a_task_left_over_from_the_step_sees_no_workflow(
+    autojump_clock: MockClock,
+) -> None:
+    left: list[str] = []
+
+    class Leaver(Buyer):
+        @minion_step
+        async def leave(self) -> None:
+            nursery.start_soon(self.linger)
+
+        async def linger(self) -> None:
+            await trio.sleep(1)
+            try:
+                _ = self.event
+            except NotRunningError as exc:
+                left.append(str(exc))
+
+    async with trio.open_nursery() as nursery:
+        await run_step(Leaver(), "leave", Order(1))
+
+    (message,) = left
+    assert "a task left over from step 'leave', which has ended" in message
+
+
+async def test_it_is_a_checkpoint() -> None:
+    with assert_checkpoints():
+        await run_step(Buyer(), "add", Order(1))
+
+
+async def test_a_call_that_is_cancelled_does_not_run_the_step() -> None:
+    basket = Basket()
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await run_step(Buyer(), "add", Order(1), basket)
+
+    assert basket == Basket()
+
+
+async def test_an_unknown_step_is_refused_with_the_names_of_the_others() -> None:
+    with pytest.raises(DefinitionError, match=r"steps add, pay.*found 'fail'"):
+        await run_step(Buyer(), "fail", Order(1))
+
+
+async def test_an_outcome_that_gru_refuses_is_refused() -> None:
+    with pytest.raises(DefinitionError, match=r"GoTo one of add, .*found 'nowhere'"):
+        await run_step(Buyer(), "stray", Order(1))
+
+
+async def test_an_event_of_another_class_is_refused() -> None:
+    wrong = cast("Any", Basket())
+
+    with pytest.raises(TypeError, match="expected an event of class Order, found B"):
+        await run_step(Buyer(), "add", wrong)
+
+
+async def test_a_context_of_another_class_is_refused() -> None:
+    wrong = cast("Any", Order(1))
+
+    with pytest.raises(TypeError, match="expected a context of class Basket, found O"):
+        await run_step(Buyer(), "add", Order(1), wrong)
+
+
+async def test_what_is_no_minion_is_refused() -> None:
+    wrong = cast("Any", Buyer)
+
+    with pytest.raises(TypeError, match="expected an instance of a minion, found"):
+        await run_step(wrong, "add", Order(1))
+
+
+def test_importing_it_needs_no_hypothesis() -> None:
+    program = "import sys, minions.testing; print('hypothesis' in sys.modules)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "False\n"
