@@ -1,0 +1,60 @@
+"""What can be written behind ``minions``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["read_arguments"]
+
+_CODES = """\
+exit codes:
+  0          ended, or stopped in order
+  1          failed
+  2          wrong usage, or refused before anything started
+  130, 143   after a second or third Ctrl-C or SIGTERM
+"""
+
+
+def read_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Read the arguments; ``command`` is the one that was named.
+
+    Raises:
+        SystemExit: They make no sense, or ask for help.
+    """
+    parser = argparse.ArgumentParser(
+        prog="minions",
+        description="Run a system of supervised components and durable workflows.",
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="run the system that a minions.toml declares",
+        description="Run the system that FOLDER/minions.toml declares.",
+        allow_abbrev=False,
+    )
+    run.add_argument("folder", nargs="?", default=".", type=Path, metavar="FOLDER")
+    run.add_argument(
+        "--check",
+        action="store_true",
+        help="only validate: start nothing, touch no state",
+    )
+    forget = commands.add_parser(
+        "forget",
+        help="end the subscription of an orchestration that will not come back",
+        description="End a subscription in a store that no process uses.",
+        allow_abbrev=False,
+    )
+    forget.add_argument("id", metavar="ID", help="the orchestration's id")
+    where = forget.add_mutually_exclusive_group()
+    where.add_argument(
+        "--folder",
+        default=".",
+        type=Path,
+        help="where minions.toml names the store (default: the current folder)",
+    )
+    where.add_argument("--store", type=Path, metavar="DIR", help="the state folder")
+    return parser.parse_args(argv)

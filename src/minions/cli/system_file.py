@@ -1,0 +1,171 @@
+"""``minions.toml``: what it may say, and reading it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import cattrs
+import msgspec
+from cattrs import BaseConverter
+from cattrs.cols import list_structure_factory
+
+from minions.declare.config import load_config
+from minions.options import GruOptions
+
+__all__ = [
+    "FILE_NAME",
+    "ComponentTable",
+    "LogTable",
+    "OrchestrationTable",
+    "SystemFile",
+    "read_system_file",
+]
+
+FILE_NAME = "minions.toml"
+
+# A program that nobody watches is patient, and stays for whoever comes to mend it.
+_DEFAULTS = {"start_patience": 60.0, "wait_for_failed": True}
+
+
+@attrs.frozen(kw_only=True)
+class LogTable:
+    """How the log is written."""
+
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+
+
+@attrs.frozen(kw_only=True)
+class OrchestrationTable:
+    """One orchestration; classes as ``module:Class``."""
+
+    minion: str
+    pipeline: str
+    name: str = ""
+    config: Any = None
+    """A path, relative to the file, or an inline table."""
+
+
+class ComponentTable(msgspec.Struct, frozen=True, rename={"path": "class"}):
+    """One resource that no orchestration needs."""
+
+    path: str
+
+
+@attrs.frozen(kw_only=True)
+class _File:
+    state: str = "state"
+    options: dict[str, Any] = attrs.field(factory=dict)
+    log: LogTable = attrs.field(factory=LogTable)
+    orchestration: list[OrchestrationTable] = attrs.field(factory=list)
+    component: list[ComponentTable] = attrs.field(factory=list)
+    config: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class SystemFile:
+    """What a ``minions.toml`` says; paths in it start at its folder."""
+
+    path: Path
+    state: Path
+    options: GruOptions
+    log: LogTable
+    orchestrations: tuple[OrchestrationTable, ...]
+    components: tuple[ComponentTable, ...]
+    configs: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where the system's modules and files are."""
+        return self.path.parent
+
+
+def read_system_file(folder: Path) -> SystemFile:
+    """Read the file in *folder*; no class that it names is imported.
+
+    Raises:
+        ConfigError: There is none, or something in it does not fit.
+    """
+    path = folder.resolve() / FILE_NAME
+    file = load_config(_File, path, _converter, component="minions")
+    options = load_config(
+        GruOptions,
+        _DEFAULTS | file.options,
+        _converter,
+        component=f"{path}: [options]",
+    )
+    return SystemFile(
+        path=path,
+        state=path.parent / file.state,
+        options=options,
+        log=file.log,
+        orchestrations=tuple(
+            attrs.evolve(table, config=_from(path.parent, table.config))
+            for table in file.orchestration
+        ),
+        components=tuple(file.component),
+        configs={
+            name: _from(path.parent, source) for name, source in file.config.items()
+        },
+    )
+
+
+def _from(folder: Path, source: object) -> object:
+    """Find a config's file where the system's file means it to be."""
+    return folder / source if isinstance(source, str) else source
+
+
+def _text(value: object, _kind: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("expected text")
+    return value
+
+
+def _number(value: object, _kind: object) -> Any:
+    # Whether it is a number, and one that fits, GruOptions itself says.
+    return value
+
+
+def _table(value: object, _kind: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("expected a table")
+    return value
+
+
+def _make_tables_hook(kind: Any, converter: BaseConverter) -> Any:
+    structure = list_structure_factory(kind, converter)
+
+    def tables(value: object, kind: Any) -> Any:
+        if not isinstance(value, list):
+            raise TypeError("expected tables, each under a [[name]] of its own")
+        return structure(value, kind)
+
+    return tables
+
+
+def _is_list(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) is list
+
+
+def _component(value: object, kind: type[ComponentTable]) -> ComponentTable:
+    path = value.get("class") if isinstance(value, dict) else None
+    if not isinstance(path, str):
+        raise TypeError('expected class = "module:Class"')
+    return kind(path)
+
+
+def _is_table(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) is dict
+
+
+# Not `minions.converter`: a hook of the user's must not change what the file means,
+# and nothing here is to be made of a value of another type.
+_converter = cattrs.Converter()
+_converter.register_structure_hook(str, _text)
+for _kind in (int, float, bool):
+    _converter.register_structure_hook(_kind, _number)
+_converter.register_structure_hook_func(_is_table, _table)
+_converter.register_structure_hook(ComponentTable, _component)
+_converter.register_structure_hook_factory(_is_list, _make_tables_hook)

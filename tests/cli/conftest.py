@@ -1,0 +1,157 @@
+"""Folders with a system in them, and programs that run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from minions.cli import main
+
+MODULE = """
+import attrs
+import trio
+from minions import Minion, Pipeline, Resource, minion_step
+
+
+@attrs.frozen
+class Line:
+    text: str
+
+
+@attrs.define
+class Seen:
+    text: str = ""
+
+
+@attrs.frozen
+class Settings:
+    greeting: str
+
+
+class Lines(Pipeline[Line]):
+    count = 0
+
+    async def produce_event(self) -> Line:
+        self.count += 1
+        if self.count > 2:
+            raise trio.EndOfChannel
+        return Line(str(self.count))
+
+
+class Greeter(Minion[Line, Seen]):
+    config: Settings
+
+    @minion_step
+    async def greet(self) -> None:
+        print(self.config.greeting, self.event.text, flush=True)
+
+
+class Plain(Minion[Line, Seen]):
+    @minion_step
+    async def look(self) -> None:
+        pass
+
+
+class Cache(Resource):
+    async def startup(self) -> None:
+        print("cache is up", flush=True)
+"""
+
+SYSTEM = """
+[[orchestration]]
+minion = "parts:Greeter"
+pipeline = "parts:Lines"
+config = "greeter.toml"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder with a system that ends by itself; forget its module."""
+    (tmp_path / "parts.py").write_text(MODULE)
+    (tmp_path / "greeter.toml").write_text('greeting = "hello"')
+    (tmp_path / "minions.toml").write_text(SYSTEM)
+    path = sys.path[:]
+    known = set(sys.modules)
+    yield tmp_path
+    sys.path[:] = path
+    for name in set(sys.modules) - known:
+        if getattr(sys.modules[name], "__file__", "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(folder: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """Run a command that is refused, and return what it says."""
+
+    def refused(*arguments: str) -> str:
+        listing = sorted(folder.rglob("*"))
+
+        assert main(list(arguments)) == 2
+
+        made = set(folder.rglob("*")) - set(listing)
+        assert {p for p in made if "__pycache__" not in p.parts} == set()
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        return said
+
+    return refused
+
+
+class Program:
+    """``minions run`` in a process of its own, read line by line."""
+
+    def __init__(self, folder: Path) -> None:
+        paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "minions", "run", str(folder)],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(str(Path(p).resolve()) for p in paths),
+                "PYTHONUTF8": "1",
+                "NO_COLOR": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_line(self, text: str, *, error: bool = False) -> str:
+        """Read until a line that holds *text*."""
+        stream = self.process.stderr if error else self.process.stdout
+        assert stream is not None
+        read = []
+        for line in stream:
+            read.append(line)
+            if text in line:
+                return line
+        raise AssertionError(f"{text!r} is not in {''.join(read)}")
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end; return code, and what was not read of both streams."""
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[[Path], Program]]:
+    """Start programs that do not outlive the test."""
+    started: list[Program] = []
+
+    def start(folder: Path) -> Program:
+        started.append(Program(folder))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.communicate()
