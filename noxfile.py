@@ -11,7 +11,7 @@ nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "venv"
 nox.options.download_python = "never"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["tests", "lint", "typing", "coverage"]
+nox.options.sessions = ["tests", "lint", "typing", "coverage", "docs", "demo"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -55,8 +55,7 @@ def typing(session: nox.Session) -> None:
     """Check types: ours, the tests', and those that a user's checker sees."""
     group(session, "typing")
     install_wheel(session)
-    folders = ["src", "tests", "examples", "benchmarks"]
-    session.run("mypy", "--strict", *(f for f in folders if any(Path(f).rglob("*.py"))))
+    session.run("mypy", "--strict", "src", "tests", "examples", "benchmarks")
     session.run("pyright", "--verifytypes", "minions", "--ignoreexternal")
 
 
@@ -70,8 +69,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(requires=["build"])
 def coverage(session: nox.Session) -> None:
-    """Run the fast suite with branch coverage, children included; hold the gate."""
+    """Run the fast suite with branch coverage, children included; hold the gate.
+
+    With what the main example needs, so that its tests run here, too.
+    """
     group(session, "tests")
+    group(session, "demo")
     install_wheel(session)
     session.run("coverage", "erase", env=COVERAGE)
     session.run("coverage", "run", "-m", "pytest", "-q", *WORKERS, env=COVERAGE)
@@ -79,10 +82,39 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report", env=COVERAGE)
 
 
+@nox.session(requires=["build"])
+def docs(session: nox.Session) -> None:
+    """Build the pages without a network, and run every program that they show."""
+    group(session, "docs")
+    install_wheel(session)
+    session.run("sphinx-build", "-n", "-W", "-q", "docs", "build/docs")
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+    session.run("pytest", "-q", "tests/test_docs.py", "tests/test_examples.py")
+
+
+@nox.session(requires=["build"])
+def demo(session: nox.Session) -> None:
+    """Run the main example; `-- --chaos --seed N` crashes and kills it."""
+    group(session, "demo")
+    install_wheel(session)
+    session.run("python", "examples/market_watch/demo.py", *session.posargs)
+
+
+@nox.session(default=False, requires=["build"])
+def bench(session: nox.Session) -> None:
+    """Run a benchmark: `-- two_steps --in-flight 256`; all, without a name."""
+    group(session, "bench")
+    install_wheel(session)
+    names = session.posargs[:1] or ["bare", "two_steps"]
+    for name in names:
+        session.run("python", f"benchmarks/{name}.py", *session.posargs[1:])
+
+
 @nox.session(default=False, requires=["build"])
 def soak(session: nox.Session) -> None:
     """Run the property suite with 20,000 examples, and what is marked slow."""
     group(session, "tests")
+    group(session, "demo")
     install_wheel(session)
     session.run(
         "pytest", "-m", "slow", "-o", "faulthandler_timeout=0", *session.posargs
