@@ -391,6 +391,41 @@ async def test_the_workflow_is_seen_where_the_step_works(
         await gru.stop()
 
 
+class Leaver(Minion[Number, Sum]):
+    """Its first step leaves a task behind, which looks while the second runs."""
+
+    @minion_step
+    async def leave(self) -> None:
+        self.nursery.start_soon(self.look)
+        await trio.sleep(1)
+
+    @minion_step
+    async def stay(self) -> None:
+        await trio.sleep(2)
+
+    async def look(self) -> None:
+        assert self.workflow.step == "leave"
+        await trio.sleep(2)
+        with pytest.raises(NotRunningError, match="step 'leave', which has ended"):
+            self.context.total = 1
+        ended.append(99)
+
+
+async def test_a_task_sees_the_step_that_made_it_and_no_later_one(
+    state: State, autojump_clock: MockClock
+) -> None:
+    async with open_gru(state) as gru:
+        await gru.start_minion(Leaver, Outside)
+        (workflow_id,) = await gru.emit(Outside, Number(1))
+        assert workflow_id is not None
+
+        answer = await gru.workflows.wait(workflow_id)
+        await gru.stop()
+
+    assert ended == [99]
+    assert answer.context == Sum(total=0)
+
+
 @component_id("renamed")
 class Before(Minion[Number, Sum]):
     @minion_step

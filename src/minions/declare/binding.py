@@ -119,7 +119,7 @@ class WorkflowInfo:
 
 @attrs.define(eq=False)
 class WorkflowCell:
-    """One workflow at work: shared by all tasks and threads of its steps.
+    """One step at work: shared by all its tasks and threads.
 
     A cell, so that an assignment to the context in a child task is not lost.
     """

@@ -149,7 +149,6 @@ class MinionLife(ComponentLife):
     async def _run(self, work: Work) -> None:
         """Run one workflow as far as it goes."""
         enter_phase(self.incarnation, "run")
-        cell: WorkflowCell | None = None
         try:
             if not work.saved:  # its incarnation ended before the disk was done
                 await self._ledger.store.barrier()
@@ -160,8 +159,6 @@ class MinionLife(ComponentLife):
             self._judge.interrupted(work, None)
             raise
         finally:
-            if cell is not None:
-                cell.ended = True
             self._table.running -= 1
             if not self._table.running and self._table.engine is None:
                 self._idle.set()
@@ -190,15 +187,15 @@ class MinionLife(ComponentLife):
             attempt=record.attempt + 1,
             started_at=datetime.fromtimestamp(record.accepted_at, UTC),
         )
-        cell = WorkflowCell(self.value, event, context, info)
-        current_workflow.set(cell)
-        return cell
+        return WorkflowCell(self.value, event, context, info)
 
     async def _walk(self, work: Work, cell: WorkflowCell) -> None:
+        """Go from step to step; each has a cell of its own, which ends with it."""
         while True:
+            current_workflow.set(cell)
             step = cell.workflow.step
             try:
-                outcome = await call_user(self._functions[step])
+                outcome = await self._step(cell)
             except trio.Cancelled:
                 raise
             except BaseException as exc:  # noqa: BLE001  # judged below
@@ -212,9 +209,17 @@ class MinionLife(ComponentLife):
             if self._judge.scope.cancel_called:
                 await trio.lowlevel.checkpoint()
             info = cell.workflow
-            cell.workflow = WorkflowInfo(
+            info = WorkflowInfo(
                 info.id, info.orchestration_id, next_step, 1, info.started_at
             )
+            cell = WorkflowCell(self.value, cell.event, cell.context, info)
+
+    async def _step(self, cell: WorkflowCell) -> object:
+        """Call one step; what it leaves running behind sees the workflow no longer."""
+        try:
+            return await call_user(self._functions[cell.workflow.step])
+        finally:
+            cell.ended = True
 
     def _save(
         self, work: Work, cell: WorkflowCell, step: str, outcome: object
