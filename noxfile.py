@@ -102,12 +102,10 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(default=False, requires=["build"])
 def bench(session: nox.Session) -> None:
-    """Run a benchmark: `-- two_steps --in-flight 256`; all, without a name."""
+    """Compare two-step workflows with the bare loop; see benchmarks/README.md."""
     group(session, "bench")
     install_wheel(session)
-    names = session.posargs[:1] or ["bare", "two_steps"]
-    for name in names:
-        session.run("python", f"benchmarks/{name}.py", *session.posargs[1:])
+    session.run("python", "benchmarks/ratio.py", *session.posargs)
 
 
 @nox.session(default=False, requires=["build"])

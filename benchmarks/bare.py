@@ -1,13 +1,12 @@
 """A bare trio + LMDB loop that writes what durable workflows must write.
 
-The upper bound that the engine is compared with: the same records and commits,
-and nothing else; no supervision, no bookkeeping, no checks. Each workflow is a
-trio task with two steps and three writes: its record when it is accepted, one
-after its first step, and a delete at its end.
+The yardstick for the engine: as many records of the same size, and nothing else; no
+supervision, no bookkeeping, no checks. A workflow is a trio task with two steps and
+three writes: when it is accepted, after its first step, and a delete at its end.
 
-One writer commits everything that waits and wakes all of it: with a flush in a
-thread, without in the loop. The source does not wait for its commit, a task
-begins when its record is safe, and hands its end over, which frees its place.
+One writer commits everything that waits and wakes all of it: with a flush in a thread,
+without in the loop. The source does not wait for its commit, a task begins when its
+record is safe, and hands its end over, which frees its place.
 """
 
 from __future__ import annotations
@@ -21,21 +20,25 @@ import lmdb
 import msgspec
 import trio
 
+TEXT = "x" * 100
+# As long as the names that the product stores beside event and context.
+OWNER, KIND = "o" * 64, "k" * 34
 Operation = tuple[bytes, bytes | None]
+
+
+class Record(msgspec.Struct, array_like=True):
+    """What is stored: the event, the next step, the context before it."""
+
+    owner: str
+    event: tuple[int, str]
+    step: str
+    kind: str = ""
+    total: int = 0
+    text: str = ""
 
 
 def keep(_: object) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED
-
-
-class Record(msgspec.Struct):
-    """What is stored: the next step, and the context before it."""
-
-    step: str
-    symbol: str
-    day: int
-    price: float
-    note: str = ""
 
 
 class Bed:
@@ -108,11 +111,12 @@ async def measure(store: Store, *, count: int, room: int) -> None:
     async def workflow(number: int) -> None:
         nonlocal room
         key = number.to_bytes(16)
-        record = Record("first", "AAPL", number, 100.0 + number % 7)
+        record = Record(OWNER, (number, TEXT), "first")
         await store.write(key, encode(record))
-        record.step, record.note = "second", "seen"
+        record.step, record.kind = "second", KIND
+        record.total, record.text = number, TEXT
         await store.write(key, encode(record))
-        record.price *= 1.5
+        record.total += 1
         store.write_nowait(key, None)
         room += 1
         source.wake()

@@ -68,10 +68,11 @@ def main() -> None:
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--workflows", type=int, default=20_000)
     parser.add_argument("--durability", default="fsync")
+    parser.add_argument("--folder", help="where the store lies; else a temporary one")
     arguments = parser.parse_args()
     TwoSteps.max_in_flight = arguments.in_flight
     Source.workflows = arguments.workflows
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         seconds = trio.run(measure, arguments.durability, folder)
     print(f"{arguments.workflows / seconds:.0f} workflows/s")
 
