@@ -19,14 +19,22 @@ from minions import (
     DependencyLost,
     GruOptions,
     Minion,
+    NotRunningError,
     Pipeline,
     Resource,
     Restart,
+    StartError,
     minion_step,
     open_gru,
     run,
 )
-from minions.notices import ComponentCrashed, ComponentStuck, Notice
+from minions.notices import (
+    ComponentCrashed,
+    ComponentStuck,
+    ComponentUp,
+    Notice,
+    StartFailed,
+)
 from minions.runtime.process import SignalCount
 
 log: list[str] = []
@@ -120,6 +128,54 @@ def test_a_class_stays_plain_in_a_test() -> None:
     assert trio.run(service.via) == 42
     with pytest.raises(ComponentBroken):
         trio.run(service.fail)
+
+
+class Deaf(Resource):
+    async def startup(self) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 40):
+            await trio.sleep_forever()
+        log.append("started")
+
+    async def shutdown(self) -> None:
+        log.append("shut down")
+
+
+class DeafManager(Resource):
+    async def __aenter__(self) -> None:
+        await Deaf.startup(self)  # type: ignore[arg-type]
+
+    async def __aexit__(self, *exc: object) -> None:
+        log.append("shut down")
+
+
+@pytest.mark.parametrize("cls", [Deaf, DeafManager])
+async def test_a_startup_that_returns_after_a_stop_is_shut_down(
+    cls: type, autojump_clock: MockClock
+) -> None:
+    async def start() -> None:
+        with pytest.raises(NotRunningError):
+            await gru.start(cls)
+
+    async with open_gru(None) as gru, trio.open_nursery() as nursery:
+        nursery.start_soon(start)
+        await trio.sleep(1)
+        await gru.stop()
+
+    assert log == ["started", "shut down"]
+
+
+async def test_a_startup_that_returns_too_late_has_failed_and_is_shut_down(
+    autojump_clock: MockClock,
+) -> None:
+    notices: list[Notice] = []
+    async with open_gru(None, options=GruOptions(start_timeout=30)) as gru:
+        gru._bus.listeners.append(notices.append)
+        with pytest.raises(StartError, match="within start_timeout = 30 s"):
+            await gru.start(Deaf)
+
+    assert log == ["started", "shut down"]
+    assert sum(isinstance(n, StartFailed) for n in notices) == 1
+    assert not any(isinstance(n, ComponentUp) for n in notices)
 
 
 class Overstays(Minion[Number, Nothing]):

@@ -101,7 +101,6 @@ class ComponentLife(Life):
                 await call_user(instance.startup, self.nursery)
             else:
                 await call_user(instance.startup)
-        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def run(self) -> RunEnd:
         """Run the user's ``run``, if there is one."""

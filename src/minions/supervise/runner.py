@@ -170,6 +170,9 @@ class Runner:
         with start, incarnation.guard as guard:
             incarnation.life = life = self.member.plan.make(incarnation)
             await life.acquire()
+            if start.cancel_called and incarnation.cause is None:
+                # Too late, but what was acquired must be released.
+                self.group.crash(incarnation, self._too_late())
             incarnation.acquired = True
             guard.shield = True
             start.deadline = math.inf
@@ -313,11 +316,7 @@ class Runner:
             return
         if not incarnation.acquired:
             if problem is None and cause is None and scope.cancelled_caught:
-                limit = self.group.options.start_timeout
-                problem = StartError(
-                    f"{member.name}: expected startup() to return within"
-                    f" start_timeout = {limit:g} s, and it did not"
-                )
+                problem = self._too_late()
             self._note_start(incarnation, problem)
         elif incarnation.crash is None and incarnation.crashed:
             if problem is None:
@@ -333,6 +332,14 @@ class Runner:
                     component=member.name, epoch=member.epoch, report=report_of(problem)
                 )
             )
+
+    def _too_late(self) -> StartError:
+        limit = self.group.options.start_timeout
+        return StartError(
+            f"{self.member.name}: expected startup() to return within start_timeout ="
+            f" {limit:g} s, found that it had not; make it faster, or set"
+            " GruOptions(start_timeout=...)"
+        )
 
     def _note_start(
         self, incarnation: Incarnation, problem: BaseException | None
