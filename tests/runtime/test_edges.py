@@ -122,6 +122,76 @@ async def test_it_breaks_through_another_component(autojump_clock: MockClock) ->
         await gru.stop()
 
 
+class Grouped(Resource):
+    restart = AT_ONCE
+    broken: ClassVar[bool] = True
+
+    async def answer(self) -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look)
+        return 42
+
+    async def _look(self) -> None:
+        if self.broken:
+            Grouped.broken = False
+            raise ComponentBroken("in a task of a method")
+
+
+class Asks(Minion[Number, Nothing]):
+    grouped: Grouped
+
+    @minion_step
+    async def ask(self) -> None:
+        self.context.done = await self.grouped.answer()
+
+
+async def test_it_breaks_from_a_nursery_of_the_method(
+    autojump_clock: MockClock,
+) -> None:
+    """trio wraps it in a group; the step is interrupted and runs again."""
+    Grouped.broken = True
+    notices: list[Notice] = []
+    async with open_gru(None) as gru:
+        gru._bus.listeners.append(notices.append)
+        await gru.start_minion(Asks, Outside)
+        (workflow,) = await gru.emit(Outside, Number(1))
+        assert workflow is not None
+
+        ended = await gru.workflows.wait(workflow)
+        await gru.stop()
+
+    assert (ended.state, ended.context) == ("done", Nothing(42))
+    assert sum(isinstance(n, ComponentCrashed) for n in notices) == 1
+
+
+class Torn(Resource):
+    async def tear(self) -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled as exc:
+                cancelled = exc
+        raise BaseExceptionGroup("", [cancelled, ComponentBroken("x")])
+
+
+async def test_a_cancellation_in_the_group_goes_on(autojump_clock: MockClock) -> None:
+    notices: list[Notice] = []
+    async with open_gru(None) as gru:
+        gru._bus.listeners.append(notices.append)
+        await gru.start(Torn)
+        with pytest.raises(DependencyLost, match="while it was borrowed"):
+            async with gru.borrow(Torn) as torn:
+                with pytest.raises(BaseExceptionGroup) as caught:
+                    await torn.tear()
+                await trio.sleep_forever()
+        await gru.stop()
+
+    assert isinstance(caught.value.exceptions[0], trio.Cancelled)
+    crashed = [n for n in notices if isinstance(n, ComponentCrashed)]
+    assert [str(n.report) for n in crashed] == ["minions.errors.ComponentBroken: x"]
+
+
 def test_a_class_stays_plain_in_a_test() -> None:
     service = Service()
 

@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from minions.errors import ComponentBroken, DependencyLost
+from minions.notices import leaves_of
 from minions.supervise import Group, Incarnation
 
 __all__ = [
@@ -107,12 +108,28 @@ def guard(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise _lost(incarnation, function.__name__)
         try:
             return await function(self, *args, **kwargs)
-        except ComponentBroken as exc:
-            if not incarnation.crashed:
-                served.group.crash(incarnation, exc)
+        except (ComponentBroken, BaseExceptionGroup) as exc:
+            _break(served, exc)
             raise _lost(incarnation, function.__name__) from exc
 
     return guarded
+
+
+def _break(served: _Served, exc: BaseException) -> None:
+    """Crash the component whose method raised ``ComponentBroken``, in a group too.
+
+    Raises what is no such thing on, and what holds a cancellation, which must reach
+    its scope.
+    """
+    leaves = leaves_of(exc)
+    others = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
+    if not any(isinstance(leaf, ComponentBroken) for leaf in leaves):
+        raise exc
+    if not served.incarnation.crashed:
+        whole = exc if len(others) == len(leaves) else BaseExceptionGroup("", others)
+        served.group.crash(served.incarnation, whole)
+    if len(others) < len(leaves):
+        raise exc
 
 
 def _lost(incarnation: Incarnation, method: str) -> DependencyLost:
