@@ -33,6 +33,7 @@ from minions.notices import (
     ComponentStuck,
     ComponentUp,
     Notice,
+    ShutdownFailed,
     StartFailed,
 )
 from minions.runtime.process import SignalCount
@@ -162,6 +163,54 @@ async def test_it_breaks_from_a_nursery_of_the_method(
 
     assert (ended.state, ended.context) == ("done", Nothing(42))
     assert sum(isinstance(n, ComponentCrashed) for n in notices) == 1
+
+
+class SelfMade(Resource):
+    restart = AT_ONCE
+    where: ClassVar[str] = ""
+
+    async def startup(self) -> None:
+        await self.look("startup")
+        if self.where == "nursery":
+            self.nursery.start_soon(self.look, "nursery")
+
+    async def run(self) -> None:
+        await self.look("run")
+        await trio.sleep_forever()
+
+    async def shutdown(self) -> None:
+        await self.look("shutdown")
+
+    async def look(self, where: str) -> None:
+        if where == self.where:
+            SelfMade.where = ""
+            raise ComponentBroken(where)
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("startup", StartFailed),
+        ("run", ComponentCrashed),
+        ("nursery", ComponentCrashed),
+        ("shutdown", ShutdownFailed),
+    ],
+)
+async def test_a_component_that_breaks_itself_is_reported_once(
+    where: str, expected: type, autojump_clock: MockClock
+) -> None:
+    SelfMade.where = where
+    notices: list[Notice] = []
+    async with open_gru(None, options=GruOptions(start_patience=60)) as gru:
+        gru._bus.listeners.append(notices.append)
+        await gru.start(SelfMade)
+        await trio.sleep(60)
+        await gru.stop()
+
+    bad = StartFailed | ComponentCrashed | ShutdownFailed
+    found = [n for n in notices if isinstance(n, bad)]
+    assert [type(n) for n in found] == [expected]
+    assert str(found[0].report) == f"minions.errors.ComponentBroken: {where}"
 
 
 class Torn(Resource):

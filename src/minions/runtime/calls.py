@@ -110,6 +110,9 @@ def guard(function: Callable[..., Any]) -> Callable[..., Any]:
             return await function(self, *args, **kwargs)
         except (ComponentBroken, BaseExceptionGroup) as exc:
             _break(served, exc)
+            by = _caller.get(None)
+            if by is not None and by.incarnation is incarnation:
+                raise  # to itself it is not lost, it is broken
             raise _lost(incarnation, function.__name__) from exc
 
     return guarded
@@ -125,7 +128,7 @@ def _break(served: _Served, exc: BaseException) -> None:
     others = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
     if not any(isinstance(leaf, ComponentBroken) for leaf in leaves):
         raise exc
-    if not served.incarnation.crashed:
+    if not (served.incarnation.crashed or served.incarnation.releasing):
         whole = exc if len(others) == len(leaves) else BaseExceptionGroup("", others)
         served.group.crash(served.incarnation, whole)
     if len(others) < len(leaves):

@@ -255,7 +255,8 @@ class Group:
         if self.leave_if_exit(exc):
             return
         if incarnation.cause is not None:
-            self.report_crash(incarnation, exc, during_drain=True)
+            if not _is_same(exc, incarnation.crash):
+                self.report_crash(incarnation, exc, during_drain=True)
             return
         kind = CauseKind.CRASH if incarnation.acquired else CauseKind.START_FAILED
         incarnation.crash = exc
@@ -363,3 +364,9 @@ def _is_exit(exc: BaseException) -> bool:
     if isinstance(exc, KeyboardInterrupt | SystemExit):
         return True
     return type(exc).__module__.partition(".")[0] == "_pytest"
+
+
+def _is_same(exc: BaseException, known: BaseException | None) -> bool:
+    """Say whether *exc* tells nothing that *known* does not, only by another way."""
+    told = {id(leaf) for leaf in leaves_of(known)} if known is not None else set()
+    return all(id(leaf) in told for leaf in leaves_of(exc))
