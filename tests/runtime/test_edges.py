@@ -213,6 +213,38 @@ async def test_a_component_that_breaks_itself_is_reported_once(
     assert str(found[0].report) == f"minions.errors.ComponentBroken: {where}"
 
 
+class Socket(Resource):
+    """Needs a task of its own for closing."""
+
+    service: Service
+
+    async def __aenter__(self) -> None:
+        self.closing = trio.Event()
+        self._tasks = trio.open_nursery()
+        tasks = await self._tasks.__aenter__()
+        tasks.start_soon(self._close)
+
+    async def __aexit__(self, *exc: object) -> bool | None:
+        self.closing.set()
+        return await self._tasks.__aexit__(*exc)  # type: ignore[arg-type]
+
+    async def _close(self) -> None:
+        await self.closing.wait()
+        log.append(f"closing got {await self.service.answer()}")
+
+
+async def test_a_task_of_a_shutdown_gets_through(autojump_clock: MockClock) -> None:
+    async with open_gru(None) as gru:
+        await gru.start(Socket)
+        with pytest.raises(DependencyLost):
+            async with gru.borrow(Service) as service:
+                await service.fail()
+        await gru.wait_up(Socket)
+
+        assert log == ["closing got 42"]
+        await gru.stop()
+
+
 class Torn(Resource):
     async def tear(self) -> None:
         with trio.CancelScope() as scope:

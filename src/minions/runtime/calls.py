@@ -103,7 +103,7 @@ def guard(function: Callable[..., Any]) -> Callable[..., Any]:
         if incarnation.crashed:
             by = _caller.get(None)
             if by is None or (
-                by.incarnation is not incarnation and by.phase != "shutdown"
+                by.incarnation is not incarnation and not by.incarnation.releasing
             ):
                 raise _lost(incarnation, function.__name__)
         try:
