@@ -696,6 +696,34 @@ async def test_a_restarted_pipeline_goes_on_at_its_cursor(
     assert seen == [1, 2, 3, 4, 5]
 
 
+@attrs.define
+class Mark:
+    line: int = 0
+
+
+class Marking(Pipeline[Number, Mark]):
+    """Moves one and the same object along, and crashes once between two emits."""
+
+    async def run(self) -> None:
+        mark = self.cursor or Mark()
+        while mark.line < 5:
+            mark.line += 1
+            if mark.line == 3 and not log:
+                log.append("crash")
+                raise OSError("gone")
+            await self.emit(Number(mark.line), cursor=mark)
+
+
+async def test_a_position_that_is_changed_and_not_emitted_is_not_committed(
+    state: State, autojump_clock: MockClock
+) -> None:
+    """Else a restarted pipeline would pass over an event."""
+    async with open_gru(state) as gru:
+        await gru.start_minion(Collector, Marking)
+
+    assert seen == [1, 2, 3, 4, 5]
+
+
 # Subscriptions.
 
 

@@ -36,6 +36,8 @@ class _Call:
     events: Sequence[Any]
     data: Sequence[bytes]
     writes: list[Write]
+    # What the cursor becomes, as it is stored.
+    position: bytes | None = None
     task: trio.lowlevel.Task | None = None
     works: list[tuple[WorkTable, Work]] = attrs.field(factory=list)
     ids: list[Ids] = attrs.field(factory=list)
@@ -55,8 +57,8 @@ class Intake:
     notify: Callable[[Notice], None]
     # Known once an orchestration is started.
     codecs: SourceCodecs | None = None
-    # What was last committed.
-    cursor: Any = None
+    # The cursor that was last committed, as it is stored.
+    position: bytes | None = None
     # In the order of subscription.
     tables: list[WorkTable] = attrs.field(factory=list)
     # Calls that wait for room, in their order.
@@ -68,6 +70,17 @@ class Intake:
     exhausted: bool = False
     _moved: trio.Event = attrs.field(factory=trio.Event, init=False)
     _cursor_busy: bool = attrs.field(default=False, init=False)
+
+    @property
+    def cursor(self) -> Any:
+        """The position that was last committed; a fresh object.
+
+        The source may go on to change the object that it gave to ``emit``; what
+        it has not committed must not be where its next life begins.
+        """
+        if self.codecs is None or self.position is None:
+            return None
+        return self.codecs.decode_cursor(self.position)
 
     # Room.
 
@@ -156,8 +169,8 @@ class Intake:
         finally:
             if cursor is not None:
                 self._cursor_busy = False
-        if cursor is not None:
-            self.cursor = cursor
+        if call.position is not None:
+            self.position = call.position
         call.accepted()
         return tuple(call.ids)
 
@@ -183,8 +196,10 @@ class Intake:
         """Find all that is wrong before anything is reserved."""
         codecs = self.codecs
         assert codecs is not None
-        writes = [] if cursor is None else [codecs.cursor_write(cursor)]
-        return _Call(events, codecs.encode(events), writes)
+        if cursor is None:
+            return _Call(events, codecs.encode(events), [])
+        write = codecs.cursor_write(cursor)
+        return _Call(events, codecs.encode(events), [write], write[2])
 
     def _reserve(self, call: _Call) -> None:
         assert self.codecs is not None

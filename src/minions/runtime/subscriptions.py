@@ -77,11 +77,12 @@ class Subscriptions:
     async def load_cursor(self, intake: Intake) -> None:
         """Read the position that was last committed, before the source begins."""
         codecs = intake.codecs
-        if codecs is None or codecs.cursor is None or intake.cursor is not None:
+        if codecs is None or codecs.cursor is None or intake.position is not None:
             return
         raw = await self._ledger.store.read(Keyspace.CURSOR, codecs.cursor_key)
-        if raw is not None and intake.cursor is None:
-            intake.cursor = codecs.decode_cursor(raw)
+        if raw is not None and intake.position is None:
+            codecs.decode_cursor(raw)  # one that cannot be read is found here
+            intake.position = raw
 
     async def subscribe(self, record: SubscriptionRecord) -> None:
         """Commit a subscription; it gets events from the next one on."""
