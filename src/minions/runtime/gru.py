@@ -223,7 +223,11 @@ class Gru:
         """Restart a component and its dependents, or start a failed one again.
 
         Returns when it is up again; at once when a component asks.
+
+        Raises:
+            NotRunningError: This Gru is stopping, or has no such component.
         """
+        self._house.check_open()
         name = self._name(component)
         self._group.restart(name)
         if caller() is None:

@@ -1,0 +1,68 @@
+"""Gru at bad moments: while it stops, after its end, from two places at once."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from minions import (
+    Minion,
+    NotRunningError,
+    Pipeline,
+    Resource,
+    minion_step,
+    open_gru,
+)
+
+log: list[object] = []
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    log.clear()
+
+
+@attrs.frozen
+class Number:
+    value: int
+
+
+@attrs.define
+class Nothing:
+    done: int = 0
+
+
+class Outside(Pipeline[Number]):
+    pass
+
+
+class Slow(Minion[Number, Nothing]):
+    @minion_step
+    async def work(self) -> None:
+        await trio.sleep(6)
+
+
+class LeavesSlowly(Resource):
+    async def startup(self) -> None:
+        log.append("up")
+
+    async def shutdown(self) -> None:
+        await trio.sleep(3)
+        log.append("down")
+
+
+async def test_nothing_restarts_on_a_gru_that_stops(autojump_clock: MockClock) -> None:
+    """A restart would bring up what the stop has just ended, and wait for ever."""
+    async with open_gru(None) as gru, trio.open_nursery() as nursery:
+        await gru.start(LeavesSlowly)
+        nursery.start_soon(gru.stop)
+        await trio.sleep(1)
+
+        with pytest.raises(NotRunningError):
+            await gru.restart(LeavesSlowly)
+
+    with pytest.raises(NotRunningError):
+        await gru.restart(LeavesSlowly)
+    assert log == ["up", "down"]
