@@ -36,6 +36,8 @@ class Components:
         self.context: Context = context
         self.specs: dict[str, Spec] = {}
         self.reader: Reader = Reader(self.specs, durable=durable)
+        self.closing = False
+        """Set when a stop is asked for: what starts then is given up."""
         self._failed_starts: Counter[str] = Counter()
         self._changed = trio.Event()
 
@@ -118,18 +120,21 @@ class Components:
 
         Raises:
             StartError: It, or something that it needs, did not come up.
+            NotRunningError: A stop is asked for.
         """
         began = trio.current_time()
         before = Counter(self._failed_starts)
         group = self.group
-        while (
-            target := group.members.get(name)
-        ) is None or target.state is not State.UP:
-            if group.stopping is not None or target is None or not target.wanted:
+        while True:
+            target = group.members.get(name)
+            stopping = self.closing or group.stopping is not None
+            if stopping or target is None or not target.wanted:
                 raise NotRunningError(
                     f"{name}: expected to come up, found that it was stopped while it"
-                    " started"
+                    " started; start it again, in another Gru if this one stops"
                 )
+            if target.state is State.UP:
+                return
             for needed in [*self.closure([name], wants=False)]:
                 member = group.members[needed]
                 tried = self._failed_starts[needed] > before[needed]

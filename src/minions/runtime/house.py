@@ -65,6 +65,7 @@ class House:
     def ask_stop(self) -> None:
         """Ask for an ordered stop."""
         self._stop_asked.set()
+        self._components.closing = True
         self._components.poke()
 
     @trio.lowlevel.enable_ki_protection
