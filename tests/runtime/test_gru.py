@@ -96,3 +96,89 @@ async def test_a_stop_gives_up_what_is_starting(autojump_clock: MockClock) -> No
 
         assert trio.current_time() < 1
     assert log == []
+
+
+async def test_behind_a_cancelled_block_all_is_known_to_have_ended(
+    autojump_clock: MockClock,
+) -> None:
+    with trio.move_on_after(1):
+        async with open_gru(None) as gru:
+            orchestration = await gru.start_minion(Slow, Outside)
+            await trio.sleep_forever()
+
+    with trio.fail_after(1):
+        await gru.stop()
+        assert orchestration.status == "stopped"
+        assert await orchestration.wait() == "stopped"
+        assert await orchestration.stop() is not None
+
+
+class StopsItselfLast(Minion[Number, Nothing]):
+    @minion_step
+    async def work(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            (orchestration,) = [o for o in log if not isinstance(o, str)]
+            await orchestration.stop()  # type: ignore[attr-defined]
+            log.append("asked")
+
+
+async def test_a_step_may_ask_for_a_stop_while_it_is_cancelled(
+    autojump_clock: MockClock,
+) -> None:
+    with trio.move_on_after(1):
+        async with open_gru(None) as gru:
+            log.append(await gru.start_minion(StopsItselfLast, Outside))
+            await gru.emit(Outside, Number(1))
+            await trio.sleep_forever()
+
+    assert log[-1] == "asked"
+
+
+class LeavesTheProgram(Resource):
+    async def shutdown(self) -> None:
+        raise SystemExit(3)
+
+
+async def test_an_error_of_the_body_is_not_lost_in_a_cancellation(
+    autojump_clock: MockClock,
+) -> None:
+    with pytest.raises(LookupError, match="mine"), trio.move_on_after(1):
+        async with open_gru(None) as gru:
+            await gru.start_minion(Slow, Outside)
+            await gru.emit(Outside, Number(1))
+            raise LookupError("mine")
+
+    assert trio.current_time() == 1
+
+
+async def test_an_exit_is_not_lost_in_a_cancellation(autojump_clock: MockClock) -> None:
+    with pytest.raises(SystemExit), trio.move_on_after(1):
+        async with open_gru(None) as gru:
+            await gru.start(LeavesTheProgram)
+            await trio.sleep_forever()
+
+
+async def test_several_errors_come_out_together(autojump_clock: MockClock) -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with open_gru(None) as gru:
+            await gru.start(LeavesTheProgram)
+            raise LookupError("mine")
+
+    kinds = [type(exc) for exc in caught.value.exceptions]
+    assert kinds == [LookupError, SystemExit]
+
+
+class LeavesAtOnce(Resource):
+    async def startup(self) -> None:
+        raise SystemExit(3)
+
+
+async def test_an_exit_comes_out_alone_if_the_rest_follows_from_it(
+    autojump_clock: MockClock,
+) -> None:
+    """The body's call is refused since Gru stops: that is no error of its own."""
+    with pytest.raises(SystemExit):
+        async with open_gru(None) as gru:
+            await gru.start(LeavesAtOnce)

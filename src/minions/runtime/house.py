@@ -97,6 +97,10 @@ class House:
             done = True
         self._group.stop_all(Cause(CauseKind.STOP, "", 0, hard=not done))
         await self._group.runners.wait_zero()
+        self.close()
+
+    def close(self) -> None:
+        """Tell all who wait that everything has ended, however that came."""
         self._orchestrations.close()
         self.stopped.set()
 

@@ -13,6 +13,7 @@ from os import PathLike
 
 import trio
 
+from minions.errors import DependencyLost, NotRunningError
 from minions.notices import Notice, StoreRecovered, StoreTrouble
 from minions.options import GruOptions
 from minions.runtime.bus import NoticeBus
@@ -68,36 +69,48 @@ async def open_gru(
     """
     options = options or GruOptions()
     bus = NoticeBus([log_notice])
-    problem: BaseException | None = None
+    problems: list[BaseException] = []
     async with _open_store(state, options, bus) as store:
-        try:
-            async with open_group(options=options, notify=bus.publish) as group:
-                problem = None
-                async with trio.open_nursery() as tasks:
-                    gru, house = await _make(
-                        group, store, bus, tasks, durable=state is not None
-                    )
-                    open_grus.append(gru)
-                    try:
-                        yield gru
-                        await house.finish()
-                    except trio.Cancelled:
-                        raise
-                    except BaseException as exc:  # noqa: BLE001  # raised below
-                        problem = exc
-                        house.ask_stop()
-                        await house.stopped.wait()
-                    finally:
-                        open_grus.remove(gru)
-                        tasks.cancel_scope.cancel(reason="the Gru has ended")
-        except BaseExceptionGroup as errors:
-            if problem is None and len(errors.exceptions) == 1:
-                raise errors.exceptions[0] from None
-            raise
-        finally:
-            bus.close()
-        if problem is not None:
-            raise problem
+        with contextlib.ExitStack() as ended:
+            ended.callback(bus.close)
+            try:
+                async with open_group(options=options, notify=bus.publish) as group:
+                    parts = _make(group, store, bus, durable=state is not None)
+                    async with parts as (gru, house):
+                        ended.callback(house.close)
+                        try:
+                            yield gru
+                            await house.finish()
+                        except trio.Cancelled:
+                            raise
+                        except BaseException as exc:  # noqa: BLE001  # raised below
+                            problems.append(exc)
+                            house.ask_stop()
+                            await house.stopped.wait()
+            except BaseException as exc:
+                problems += _errors_in(exc)
+                # An error is never lost in a cancellation that came on top of it.
+                if not problems:
+                    raise
+        _raise(problems)
+
+
+def _errors_in(exc: BaseException) -> list[BaseException]:
+    """Return what is more than a cancellation."""
+    if isinstance(exc, BaseExceptionGroup):
+        _, rest = exc.split(trio.Cancelled)
+        return [*rest.exceptions] if rest is not None else []
+    return [] if isinstance(exc, trio.Cancelled) else [exc]
+
+
+def _raise(problems: list[BaseException]) -> None:
+    """Raise what ended a Gru; what only followed from its stop is no reason."""
+    refused = (NotRunningError, DependencyLost)
+    reasons = [p for p in problems if not isinstance(p, refused)] or problems
+    if len(reasons) == 1:
+        raise reasons[0]
+    if reasons:
+        raise BaseExceptionGroup("several errors ended the Gru", reasons)
 
 
 @contextlib.asynccontextmanager
@@ -127,7 +140,21 @@ async def _open_store(
         yield store
 
 
+@contextlib.asynccontextmanager
 async def _make(
+    group: Group, store: StateStore, bus: NoticeBus, *, durable: bool
+) -> AsyncIterator[tuple[Gru, House]]:
+    async with trio.open_nursery() as tasks:
+        gru, house = await _wire(group, store, bus, tasks, durable=durable)
+        open_grus.append(gru)
+        try:
+            yield gru, house
+        finally:
+            open_grus.remove(gru)
+            tasks.cancel_scope.cancel(reason="the Gru has ended")
+
+
+async def _wire(
     group: Group,
     store: StateStore,
     bus: NoticeBus,

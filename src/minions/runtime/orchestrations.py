@@ -31,7 +31,9 @@ class Orchestrations:
     # Ending.
 
     def spawn(self, action: Callable[[], Awaitable[object]]) -> None:
-        """Run something for Gru, not for who asks."""
+        """Run something for Gru, not for who asks; nothing behind its end."""
+        if self._tasks.cancel_scope.cancel_called:
+            return
         start = functools.partial(self._tasks.start_soon, action)
         self._components.context.copy().run(start)
 

@@ -56,6 +56,7 @@ class Group:
         notify: Callable[[Notice], None],
         placement: Literal["dominator", "flat"],
         random: Random,
+        errors: list[BaseException],
     ) -> None:
         self.options: GruOptions = options
         self.notify: Callable[[Notice], None] = notify
@@ -67,7 +68,7 @@ class Group:
         # Why everything stops; None while it does not.
         self.stopping: Cause | None = None
         # What open_group raises when all has stopped.
-        self.errors: list[BaseException] = []
+        self.errors: list[BaseException] = errors
         self.runners: Gauge = Gauge()
         self.changed: trio.Event = trio.Event()
         # Ended last; the watchdog works on while all others are cancelled.

@@ -9,7 +9,7 @@ from typing import Literal
 
 import trio
 
-from minions.notices import Notice
+from minions.notices import Notice, leaves_of
 from minions.options import GruOptions
 from minions.supervise.cause import Cause, CauseKind
 from minions.supervise.group import Group
@@ -45,32 +45,42 @@ async def open_group(
         Observed once, and turned into a hard drain of all components: work is
         cancelled at once, each ``release`` gets the grace, the order holds.
     """
-    problem: BaseException | None = None
-    async with trio.open_nursery() as root:
-        group = Group(
-            root,
-            options=options or GruOptions(),
-            notify=notify,
-            placement=placement,
-            random=random or Random(),  # noqa: S311  # jitter is no secret
-        )
-        root.start_soon(_observe_cancel, group, name="minions/cancel")
-        root.start_soon(_watch, group, name="minions/watchdog")
-        try:
-            yield group
-        except trio.Cancelled:
-            await _close(group, hard=True)
+    errors: list[BaseException] = []
+    try:
+        async with trio.open_nursery() as root:
+            group = Group(
+                root,
+                options=options or GruOptions(),
+                notify=notify,
+                placement=placement,
+                random=random or Random(),  # noqa: S311  # jitter is no secret
+                errors=errors,
+            )
+            root.start_soon(_observe_cancel, group, name="minions/cancel")
+            root.start_soon(_watch, group, name="minions/watchdog")
+            try:
+                yield group
+            except trio.Cancelled:
+                await _close(group, hard=True)
+                raise
+            except BaseException as exc:  # noqa: BLE001  # raised again below
+                errors.insert(0, exc)
+                await _close(group, hard=False)
+            else:
+                await _close(group, hard=False)
+    except BaseException as exc:
+        # An error is never lost in a cancellation that came on top of it.
+        if not errors or not _is_cancellation(exc):
             raise
-        except BaseException as exc:  # noqa: BLE001  # raised again below
-            problem = exc
-            await _close(group, hard=False)
-        else:
-            await _close(group, hard=False)
-    errors = [*([problem] if problem is not None else []), *group.errors]
     if len(errors) == 1:
         raise errors[0]
     if errors:
         raise BaseExceptionGroup("several errors ended the group", errors)
+
+
+def _is_cancellation(exc: BaseException) -> bool:
+    leaves = leaves_of(exc)
+    return all(isinstance(leaf, trio.Cancelled) for leaf in leaves)
 
 
 async def _close(group: Group, *, hard: bool) -> None:
