@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 import pytest
 import trio
@@ -12,6 +14,7 @@ from minions import (
     NotRunningError,
     Pipeline,
     Resource,
+    StartError,
     minion_step,
     open_gru,
 )
@@ -182,3 +185,41 @@ async def test_an_exit_comes_out_alone_if_the_rest_follows_from_it(
     with pytest.raises(SystemExit):
         async with open_gru(None) as gru:
             await gru.start(LeavesAtOnce)
+
+
+class UpAtSecondTry(Pipeline[Number]):
+    tries: ClassVar[int] = 0
+
+    async def startup(self) -> None:
+        UpAtSecondTry.tries += 1
+        if UpAtSecondTry.tries == 1:
+            raise OSError("not yet")
+
+
+class StopsSlowly(Minion[Number, Nothing]):
+    @minion_step
+    async def work(self) -> None:
+        log.append(f"worked for {self.workflow.orchestration_id}")
+
+    async def shutdown(self) -> None:
+        await trio.sleep(2)
+
+
+@pytest.mark.parametrize("name", ["", "another"])
+async def test_a_start_may_follow_a_failed_one_at_once(
+    name: str, autojump_clock: MockClock
+) -> None:
+    """The minion of the failed start still shuts down; the new one has its own work."""
+    UpAtSecondTry.tries = 0
+    async with open_gru(None) as gru:
+        with pytest.raises(StartError, match="not yet"):
+            await gru.start_minion(StopsSlowly, UpAtSecondTry)
+
+        orchestration = await gru.start_minion(StopsSlowly, UpAtSecondTry, name=name)
+
+        (workflow,) = await gru.emit(UpAtSecondTry, Number(1))
+        assert workflow is not None
+        with trio.fail_after(5):
+            assert (await gru.workflows.wait(workflow)).state == "done"
+        await gru.stop()
+    assert log == [f"worked for {orchestration.id}"]

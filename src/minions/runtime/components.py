@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import Context
 
+import attrs
 import trio
 
 from minions.declare.specification import MinionSpec, PipelineSpec, ResourceSpec
@@ -92,6 +93,8 @@ class Components:
         member = self.group.members.get(name)
         if member is not None:
             if member.state is State.STOPPED or not member.wanted:
+                # It comes back as what it is now: of another orchestration, or config.
+                member.plan = attrs.evolve(member.plan, make=make)
                 self._revive(member)
             return member
         optional = tuple(d.key for d in spec.dependencies if d.optional)
