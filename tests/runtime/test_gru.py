@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from minions import (
     Minion,
     NotRunningError,
+    Orchestration,
     Pipeline,
     Resource,
     StartError,
@@ -223,3 +224,29 @@ async def test_a_start_may_follow_a_failed_one_at_once(
             assert (await gru.workflows.wait(workflow)).state == "done"
         await gru.stop()
     assert log == [f"worked for {orchestration.id}"]
+
+
+class StopsBadly(Minion[Number, Nothing]):
+    @minion_step
+    async def work(self) -> None:
+        (orchestration,) = log
+        assert isinstance(orchestration, Orchestration)
+        await orchestration.stop("pause")  # type: ignore[arg-type]
+
+
+async def test_a_wrong_stop_concerns_nobody_but_who_asks(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        orchestration = await gru.start_minion(StopsBadly, Outside)
+        log.append(orchestration)
+        (workflow,) = await gru.emit(Outside, Number(1))
+        assert workflow is not None
+
+        assert (await gru.workflows.wait(workflow)).state == "quarantined"
+
+        for grace in ("2", -1, float("nan")):
+            with pytest.raises(ValueError, match="at least 0 seconds"):
+                await orchestration.stop(grace=grace)  # type: ignore[arg-type]
+        assert orchestration.status == "running"
+        await gru.stop()

@@ -36,6 +36,22 @@ class StopResult:
     """Of those saved, the ones whose step was interrupted."""
 
 
+def _check_stop(identity: str, mode: object, grace: object) -> None:
+    # Here, where it concerns nobody but who asks.
+    if mode not in {"drain", "cutover"}:
+        raise ValueError(
+            f'{identity}: expected mode "drain" or "cutover", found {mode!r}; name one'
+            " of these"
+        )
+    if grace is None:
+        return
+    if not isinstance(grace, int | float) or not grace >= 0:
+        raise ValueError(
+            f"{identity}: expected a grace of at least 0 seconds, found {grace!r}; set"
+            " it to such a number"
+        )
+
+
 class Orchestration:
     """A handle; made by ``gru.start_minion``."""
 
@@ -106,7 +122,11 @@ class Orchestration:
         at once and keeps the subscription: events are accepted meanwhile.
 
         Returns ``None`` when one of its own steps asks: then it only asks.
+
+        Raises:
+            ValueError: There is no such mode, or the grace is no number of seconds.
         """
+        _check_stop(self.id, mode, grace)
         if self._is_inside():
             self._ask(lambda: self._stop(self, mode, grace))
             return None

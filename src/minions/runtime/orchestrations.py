@@ -45,8 +45,6 @@ class Orchestrations:
         The stop goes on when who asked is cancelled; asking for a cutover ends a
         drain that is under way.
         """
-        if mode not in {"drain", "cutover"}:
-            raise ValueError(f'expected mode "drain" or "cutover", found {mode!r}')
         if mode == "cutover":
             orchestration.draining.cancel(reason="cut over")
         if orchestration.phase == "live":
