@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from minions import (
+    Gru,
     Minion,
     NotRunningError,
     Orchestration,
@@ -250,3 +251,33 @@ async def test_a_wrong_stop_concerns_nobody_but_who_asks(
                 await orchestration.stop(grace=grace)  # type: ignore[arg-type]
         assert orchestration.status == "running"
         await gru.stop()
+
+
+class AsksAnother(Minion[Number, Nothing]):
+    @minion_step
+    async def ask(self) -> None:
+        (other,) = (gru for gru in log if isinstance(gru, Gru))
+        orchestration = await other.start_minion(AsksAnother, Ticks)
+        await other.start_minion(Slow, Outside)
+        (workflow,) = await other.emit(Outside, Number(1))
+        assert workflow == self.workflow.id
+        log.append((await other.workflows.wait(workflow)).state)
+        await other.stop()
+        log.append(await orchestration.wait())
+
+
+async def test_a_step_may_wait_for_what_another_gru_does(
+    autojump_clock: MockClock,
+) -> None:
+    """Both have a workflow w1, and a component of the same name."""
+    async with open_gru(None) as mine, open_gru(None) as other:
+        log.append(other)
+        await mine.start_minion(AsksAnother, Outside)
+        (workflow,) = await mine.emit(Outside, Number(1))
+        assert workflow is not None
+
+        ended = await mine.workflows.wait(workflow)
+
+        assert ended.state == "done", ended.reason
+        assert log[-2:] == ["done", "stopped"]
+        await mine.stop()

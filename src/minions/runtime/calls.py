@@ -24,6 +24,7 @@ __all__ = [
     "call_user",
     "call_user_sync",
     "caller",
+    "caller_in",
     "enter_phase",
     "guard",
     "serve",
@@ -73,6 +74,13 @@ def caller() -> Incarnation | None:
     """Return on whose behalf this task goes on; ``None``: nobody's of ours."""
     found = _caller.get(None)
     return None if found is None else found.incarnation
+
+
+def caller_in(group: Group) -> Incarnation | None:
+    """Return on whose behalf this task goes on, if it is one of this group's."""
+    found = caller()
+    member = group.members.get(found.name) if found is not None else None
+    return found if member is not None and member.current is found else None
 
 
 def serve(instance: object, incarnation: Incarnation, group: Group) -> None:

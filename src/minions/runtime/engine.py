@@ -52,7 +52,7 @@ class MinionLife(ComponentLife):
         self._spec = spec
         self._steps = codecs.steps
         self._functions: dict[str, Callable[[], Any]] = {}
-        self._table = table
+        self.table: WorkTable = table
         self._ledger = ledger
         self._codecs = codecs
         self._context = context
@@ -77,26 +77,26 @@ class MinionLife(ComponentLife):
             async with trio.open_nursery() as self._nursery:
                 if self.incarnation.cause is None:
                     if self._spec.key_on_quarantine == "hold":
-                        self._table.hold_quarantined()
-                    self._table.engine = self
+                        self.table.hold_quarantined()
+                    self.table.engine = self
                     self.dispatch()
-                    self._table.on_room()
+                    self.table.on_room()
                 await trio.sleep_forever()
         return RunEnd.RETURNED
 
     def begin_drain(self, cause: Cause) -> None:
         """Take no new work; on a hard drain interrupt what runs."""
-        if self._table.engine is self:
-            self._table.engine = None
-            self._table.on_room()
+        if self.table.engine is self:
+            self.table.engine = None
+            self.table.on_room()
         if cause.hard:
             self._judge.scope.cancel(reason=str(cause))
-        elif not self._table.running:
+        elif not self.table.running:
             self._idle.set()
 
     async def drained(self) -> None:
         """Wait for the running steps' workflows."""
-        if self._table.running:
+        if self.table.running:
             await self._idle.wait()
 
     def cut(self) -> None:
@@ -105,14 +105,14 @@ class MinionLife(ComponentLife):
 
     async def release(self, problem: BaseException | None) -> None:
         """Shut down; all steps have ended."""
-        self._table.forget_keys()
+        self.table.forget_keys()
         await super().release(problem)
 
     # Starting workflows.
 
     def dispatch(self) -> None:
         """Start what is ready, as far as there is room."""
-        table, limit = self._table, self._spec.max_in_flight
+        table, limit = self.table, self._spec.max_in_flight
         while (
             table.ready
             and table.running < limit
@@ -138,9 +138,9 @@ class MinionLife(ComponentLife):
                 key = key_bytes(call_user_sync(self.value.key, event))
         except Exception as exc:  # noqa: BLE001  # the user's, or undecodable data
             reason = "incompatible" if isinstance(exc, SnapshotError) else "key"
-            self._ledger.quarantine(self._table, work, reason=reason, exc=exc)
+            self._ledger.quarantine(self.table, work, reason=reason, exc=exc)
             return False
-        if self._table.hold_key(work, key):
+        if self.table.hold_key(work, key):
             return True
         work.state = "queued"
         return False
@@ -159,8 +159,8 @@ class MinionLife(ComponentLife):
             self._judge.interrupted(work, None)
             raise
         finally:
-            self._table.running -= 1
-            if not self._table.running and self._table.engine is None:
+            self.table.running -= 1
+            if not self.table.running and self.table.engine is None:
                 self._idle.set()
             self.dispatch()
 
@@ -182,7 +182,7 @@ class MinionLife(ComponentLife):
             return None
         info = WorkflowInfo(
             id=work.id,
-            orchestration_id=self._table.id,
+            orchestration_id=self.table.id,
             step=step,
             attempt=record.attempt + 1,
             started_at=datetime.fromtimestamp(record.accepted_at, UTC),
@@ -231,7 +231,7 @@ class MinionLife(ComponentLife):
             self._judge.failed(work, exc)
             return None
         if next_step is None:
-            self._ledger.end(self._table, work, state="done", context=cell.context)
+            self._ledger.end(self.table, work, state="done", context=cell.context)
             return None
         old = work.record
         try:

@@ -15,7 +15,7 @@ from minions.identity import component_identity, provided_identity
 from minions.notices import Notice
 from minions.runtime.borrow import lease
 from minions.runtime.bus import NoticeBus
-from minions.runtime.calls import caller
+from minions.runtime.calls import caller_in
 from minions.runtime.components import Components
 from minions.runtime.house import House
 from minions.runtime.launch import Launcher
@@ -230,7 +230,7 @@ class Gru:
         self._house.check_open()
         name = self._name(component)
         self._group.restart(name)
-        if caller() is None:
+        if caller_in(self._group) is None:
             await self._group.members[name].changed.wait()
             await self._group.wait_up(name)
 
@@ -242,7 +242,7 @@ class Gru:
             trio.BusyResourceError: It waits for itself.
         """
         name = self._name(component)
-        inside = caller()
+        inside = caller_in(self._group)
         if inside is not None and inside.name == name:
             raise trio.BusyResourceError(f"{name} waits for itself to come up")
         await self._group.wait_up(name)
@@ -253,7 +253,7 @@ class Gru:
         Returns when all has stopped; at once when a component asks.
         """
         self._house.ask_stop()
-        if caller() is None:
+        if caller_in(self._group) is None:
             await self._house.stopped.wait()
         else:
             await trio.lowlevel.checkpoint()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import trio
 
-from minions.runtime.calls import caller
+from minions.runtime.calls import caller_in
 from minions.supervise import State
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Orchestration:
         return self.phase
 
     def _is_inside(self) -> bool:
-        incarnation = caller()
+        incarnation = caller_in(self._group)
         return incarnation is not None and incarnation.name in {
             self.minion_name,
             self.pipeline_name,

@@ -11,6 +11,7 @@ import trio
 
 from minions.declare.binding import current_workflow
 from minions.errors import DefinitionError, NotRunningError
+from minions.runtime.calls import caller
 from minions.runtime.inspection import Inspector, Workflow
 from minions.runtime.work import Ended, Work, WorkTable
 from minions.store.port import Keyspace
@@ -112,8 +113,7 @@ class Workflows:
             trio.BusyResourceError: A step waits for its own workflow.
         """
         seq = _seq_of(workflow_id)
-        cell = current_workflow.get(None)
-        if cell is not None and not cell.ended and cell.workflow.id == workflow_id:
+        if self._is_inside(workflow_id):
             raise trio.BusyResourceError(
                 f"{workflow_id}: expected another workflow, found that it waits for"
                 " itself; wait for it from outside"
@@ -124,6 +124,14 @@ class Workflows:
         else:
             await trio.lowlevel.checkpoint()
         return self._inspector.closed(seq, ended)
+
+    def _is_inside(self, workflow_id: str) -> bool:
+        """Say whether a step of this workflow asks; another Gru has the same ids."""
+        cell, inside = current_workflow.get(None), caller()
+        if cell is None or cell.ended or cell.workflow.id != workflow_id:
+            return False
+        table = getattr(inside.life, "table", None) if inside is not None else None
+        return any(mine is table for mine in self._tables.values())
 
     async def _wait(self, seq: int) -> Ended:
         for table in self._tables.values():
