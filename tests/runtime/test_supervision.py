@@ -498,14 +498,31 @@ async def test_nothing_starts_on_a_gru_that_stops(autojump_clock: MockClock) -> 
             await gru.start_minion(Writer, Outside)
 
 
-async def test_wrong_classes_are_refused(autojump_clock: MockClock) -> None:
+async def test_wrong_classes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    broken = tmp_path / "module_that_raises.py"
+    broken.write_text("raise LookupError('while it is imported')")
+    monkeypatch.syspath_prepend(tmp_path)
     async with open_gru(None) as gru:
         with pytest.raises(DefinitionError, match="expected a minion"):
             await gru.start_minion(Outside, Writer)
         with pytest.raises(DefinitionError, match="expected a resource"):
             await gru.start(Outside)
-        with pytest.raises(DefinitionError, match="importable"):
-            await gru.start_minion("nowhere:Thing", Outside)
+        with pytest.raises(DefinitionError, match="expected a resource"):
+            async with gru.borrow(Writer):
+                pass
+        for name in (
+            "nowhere:Thing",
+            ":Thing",
+            "..above:Thing",
+            "trio:Thing",
+            f"{broken.stem}:Thing",
+        ):
+            with pytest.raises(DefinitionError, match=f"{name}: expected .*; see"):
+                await gru.start_minion(name, Outside)
+        with pytest.raises(DefinitionError, match=r"found a builtin\w+; name"):
+            await gru.start_minion("time:sleep", Outside)
 
 
 async def test_the_snapshot_draws_the_tree(autojump_clock: MockClock) -> None:

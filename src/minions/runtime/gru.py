@@ -108,15 +108,8 @@ class Gru:
         """
         self._house.check_open()
         classes = [resolve(component) for component in components]
-        reading = self._components.reader.read(classes, {})
         names = [component_identity(cls) for cls in classes]
-        for name in names:
-            if not isinstance(reading.specs[name], ResourceSpec | ProvidedSpec):
-                raise DefinitionError(
-                    f"gru.start: {name}: expected a resource, found a"
-                    f" {reading.specs[name].kind}; use start_minion"
-                )
-        self._components.add_resources(reading)
+        self._add_resources("gru.start", classes, names)
         self._house.hold(names)
         try:
             for name in names:
@@ -151,13 +144,14 @@ class Gru:
         """Lease a resource for code of your own.
 
         Raises:
+            DefinitionError: It is no resource, or cannot run as declared.
             DependencyLost: It went; the block was cancelled.
             StartError: It did not come up.
         """
         self._house.check_open()
         identity = provided_identity(cls, name)
         if name is None:
-            self._components.add_resources(self._components.reader.read([cls], {}))
+            self._add_resources("gru.borrow", [cls], [identity])
         else:
             self._components.add_provided(cls, name)
         self._house.hold([identity])
@@ -282,6 +276,16 @@ class Gru:
     def notices(self) -> AsyncIterator[Notice]:
         """Iterate over notices from now on; a slow reader loses the oldest."""
         return self._bus.read()
+
+    def _add_resources(self, call: str, classes: list[type], names: list[str]) -> None:
+        reading = self._components.reader.read(classes, {})
+        for name in names:
+            if not isinstance(reading.specs[name], ResourceSpec | ProvidedSpec):
+                raise DefinitionError(
+                    f"{call}: {name}: expected a resource, found a"
+                    f" {reading.specs[name].kind}; use start_minion"
+                )
+        self._components.add_resources(reading)
 
     def _name(self, component: type | str) -> str:
         if isinstance(component, str) and component in self._group.members:

@@ -28,11 +28,14 @@ def resolve(component: type | str) -> type:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as exc:
+    except Exception as exc:  # a module may raise anything while it is imported
         raise DefinitionError(
-            f"{component}: expected an importable class, found {exc}; see whether the"
-            " module can be imported and has this name"
+            f"{component}: expected an importable class, found {type(exc).__name__}:"
+            f" {exc}; see whether the module can be imported and has this name"
         ) from exc
     if not isinstance(found, type):
-        raise DefinitionError(f"{component}: expected a class, found {found!r}")
+        raise DefinitionError(
+            f"{component}: expected a class, found a {type(found).__qualname__}; name"
+            " its class"
+        )
     return found
