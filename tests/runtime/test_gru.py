@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -281,3 +282,25 @@ async def test_a_step_may_wait_for_what_another_gru_does(
         assert ended.state == "done", ended.reason
         assert log[-2:] == ["done", "stopped"]
         await mine.stop()
+
+
+class NeverEnds(Minion[Number, Nothing]):
+    @minion_step
+    async def work(self) -> None:
+        await trio.sleep_forever()
+
+
+async def test_who_waits_for_a_workflow_hears_of_the_stop(
+    state: Path | None, autojump_clock: MockClock
+) -> None:
+    """Else the body would wait behind the stop, and its block would never end."""
+    async with open_gru(state) as gru, trio.open_nursery() as nursery:
+        await gru.start_minion(NeverEnds, Outside)
+        (workflow,) = await gru.emit(Outside, Number(1))
+        assert workflow is not None
+        nursery.start_soon(gru.stop)
+
+        with trio.fail_after(60), pytest.raises(NotRunningError, match="is saved"):
+            await gru.workflows.wait(workflow)
+        with pytest.raises(NotRunningError, match="is saved"):
+            await gru.workflows.wait(workflow)

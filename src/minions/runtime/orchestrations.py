@@ -126,6 +126,8 @@ class Orchestrations:
             orchestration.gone.set()
             orchestration.over.set()
         self.by_id.clear()
+        for table in self._subscriptions.tables.values():
+            table.close()
 
     # Looking.
 

@@ -110,8 +110,10 @@ class WorkTable:
     quarantined: dict[int, bytes | None] = attrs.field(factory=dict)
     rejected: int = 0
     counts: dict[str, int] = attrs.field(factory=dict)
-    # Called with the end of a workflow, once that is on disk.
-    waiters: dict[int, list[Callable[[Ended], None]]] = attrs.field(factory=dict)
+    # Called with the end of a workflow, once that is on disk; or with None when
+    # none can come any more.
+    waiters: dict[int, list[Callable[[Ended | None], None]]] = attrs.field(factory=dict)
+    closed: bool = False
 
     @property
     def unfinished(self) -> int:
@@ -236,6 +238,13 @@ class WorkTable:
                 self.keys[key] = kept
             else:
                 del self.keys[key]
+
+    def close(self) -> None:
+        """Hear that nothing works on any more: no end comes but those on their way."""
+        self.closed = True
+        for seq in self.waiters.keys() - self.ending:
+            for waiter in self.waiters.pop(seq):
+                waiter(None)
 
     def tell_end(self, work: Work, ended: Ended) -> None:
         """Hear that an end is on disk: wake who waits, and let the key go."""

@@ -110,6 +110,7 @@ class Workflows:
 
         Raises:
             KeyError: There is none of this id, or it had ended before.
+            NotRunningError: Gru has stopped before it ended.
             trio.BusyResourceError: A step waits for its own workflow.
         """
         seq = _seq_of(workflow_id)
@@ -143,22 +144,14 @@ class Workflows:
                 return Ended("quarantined", record.record, None, reason)
         else:
             raise KeyError(f"w{seq}")
-        found: list[Ended] = []
-        came = trio.Event()
-
-        def tell(ended: Ended) -> None:
-            found.append(ended)
-            came.set()
-
-        table.waiters.setdefault(seq, []).append(tell)
-        try:
-            await came.wait()
-        finally:
-            waiters = table.waiters.get(seq, [])
-            if tell in waiters:
-                waiters.remove(tell)
+        ended = await _wait_end(table, seq)
+        if ended is None:
+            raise NotRunningError(
+                f"w{seq}: expected that it ends, found that its Gru has stopped first;"
+                f" it is saved, and goes on when {table.id} is started again"
+            )
         self._unasked.pop(seq, None)
-        return found[0]
+        return ended
 
     def remember(self, ids: tuple[str | None, ...]) -> None:
         """Keep the ends of these for one call of :meth:`wait`."""
@@ -171,7 +164,9 @@ class Workflows:
                     keep = partial(self._keep, seq)
                     table.waiters.setdefault(seq, []).append(keep)
 
-    def _keep(self, seq: int, ended: Ended) -> None:
+    def _keep(self, seq: int, ended: Ended | None) -> None:
+        if ended is None:
+            return
         self._unasked[seq] = ended
         while len(self._unasked) > _MOST_UNASKED:
             del self._unasked[next(iter(self._unasked))]
@@ -284,6 +279,28 @@ class Workflows:
 
 
 _MOST_UNASKED = 1000
+
+
+async def _wait_end(table: WorkTable, seq: int) -> Ended | None:
+    """Wait for the end of a workflow; ``None``: none comes any more."""
+    if table.closed and seq not in table.ending:
+        await trio.lowlevel.checkpoint()
+        return None
+    found: list[Ended | None] = []
+    came = trio.Event()
+
+    def tell(ended: Ended | None) -> None:
+        found.append(ended)
+        came.set()
+
+    table.waiters.setdefault(seq, []).append(tell)
+    try:
+        await came.wait()
+    finally:
+        waiters = table.waiters.get(seq, [])
+        if tell in waiters:
+            waiters.remove(tell)
+    return found[0]
 
 
 def _seq_of(workflow_id: str) -> int:
