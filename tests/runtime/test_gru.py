@@ -18,6 +18,7 @@ from minions import (
     Pipeline,
     Resource,
     StartError,
+    StopResult,
     minion_step,
     open_gru,
 )
@@ -304,3 +305,33 @@ async def test_who_waits_for_a_workflow_hears_of_the_stop(
             await gru.workflows.wait(workflow)
         with pytest.raises(NotRunningError, match="is saved"):
             await gru.workflows.wait(workflow)
+
+
+class HoldsItsKey(Minion[Number, Nothing]):
+    key_on_quarantine = "hold"
+
+    def key(self, _event: Number) -> int:
+        return 1
+
+    @minion_step
+    async def work(self) -> None:
+        raise ValueError("on purpose")
+
+
+async def test_no_drain_waits_for_what_waits_for_a_person(
+    state: Path | None, autojump_clock: MockClock
+) -> None:
+    """What queues behind a quarantined workflow cannot end in a drain."""
+    async with open_gru(state) as gru:
+        orchestration = await gru.start_minion(HoldsItsKey, Outside)
+        (workflow,) = await gru.emit(Outside, Number(1))
+        await gru.emit(Outside, Number(2))
+        assert workflow is not None
+        await gru.workflows.wait(workflow)
+        began = trio.current_time()
+
+        assert await orchestration.stop() == StopResult(finished=0, saved=1, cut=0)
+        await gru.start_minion(HoldsItsKey, Outside)
+        await gru.stop()
+
+        assert trio.current_time() - began < 1

@@ -65,7 +65,7 @@ class Orchestrations:
             await self._subscriptions.unsubscribe(orchestration.id)
             orchestration.draining.deadline = trio.current_time() + grace
             with orchestration.draining:
-                while table.works and not self._components.is_hopeless(name):
+                while table.is_moving and not self._components.is_hopeless(name):
                     await self._components.wait_change()
         cut = table.running
         self._group.stop(name, hard=bool(table.works))
@@ -146,7 +146,9 @@ class Orchestrations:
 
     def is_working(self) -> bool:
         """Say whether a minion that is up has work that a drain waits for."""
-        return any(o.table.works and o.table.engine is not None for o in self.live())
+        return any(
+            o.table.is_moving and o.table.engine is not None for o in self.live()
+        )
 
     def is_hopeless(self, orchestration: Orchestration) -> bool:
         """Say whether it waits for what has failed, and nothing else goes on."""

@@ -120,6 +120,11 @@ class WorkTable:
         """How many have not ended, or whose end is not on disk."""
         return len(self.works) + self.ends.count
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether one runs or will, and not all queue behind a quarantined one."""
+        return bool(self.running or self.ready or self.accepting or self.ends.count)
+
     def has_room(self, count: int) -> bool:
         """Say whether *count* more may be accepted now.
 
