@@ -447,3 +447,31 @@ def test_ctrl_c_without_minions_run_stops_in_order() -> None:
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)
     assert log == ["finished"]
+
+
+def test_an_error_comes_out_as_it_was_raised() -> None:
+    """At once, before anything waits: no group, and its cause is still there."""
+    cause = OSError("why")
+
+    async def main() -> None:
+        raise StartError("it did not come up") from cause
+
+    with pytest.raises(StartError) as caught:
+        run(main)
+
+    assert caught.value.__cause__ is cause
+
+
+def test_a_group_of_the_programs_own_stays_one() -> None:
+    async def main() -> None:
+        raise ExceptionGroup("mine", [ValueError()])
+
+    with pytest.raises(ExceptionGroup, match="mine"):
+        run(main)
+
+
+def test_a_program_that_never_waits_has_a_result() -> None:
+    async def main() -> int:
+        return 3
+
+    assert run(main) == 3

@@ -57,8 +57,6 @@ def run(
         # A group that holds only Ctrl-C is a Ctrl-C.
         if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(group)):
             raise KeyboardInterrupt from group
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
         raise
 
 
@@ -68,22 +66,42 @@ async def _main(
     counted: SignalCount,
     say: Callable[[str], None],
 ) -> T:
-    async with trio.open_nursery() as nursery:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
-            nursery.start_soon(_obey, received, counted, say, name="minions/signals")
-            result = await function(*args)
+    results: list[T] = []
+    problem: BaseException | None = None
+    given_up = trio.Event()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as received:
+        async with trio.open_nursery() as nursery:
+
+            async def obey() -> None:
+                await _obey(received, counted, say)
+                given_up.set()
+                nursery.cancel_scope.cancel(reason="an OS signal interrupts it")
+
+            nursery.start_soon(obey, name="minions/signals")
+            try:
+                results.append(await function(*args))
+            except trio.Cancelled:
+                raise
+            # It must not end up in the nursery's group.
+            except BaseException as exc:  # noqa: BLE001  # raised below
+                problem = exc
             nursery.cancel_scope.cancel(reason="the program has ended")
-    return result
+    if given_up.is_set():
+        raise KeyboardInterrupt from problem
+    if problem is not None:
+        raise problem
+    return results[0]
 
 
 async def _obey(
     received: Any, counted: SignalCount, say: Callable[[str], None]
 ) -> None:
+    """Obey signals; return at the one that interrupts."""
     async for number in received:
         counted.count += 1
         counted.last = signal.Signals(number)
         if not open_grus or counted.count >= _GIVE_UP:
-            raise KeyboardInterrupt
+            return
         for gru in list(open_grus):
             if counted.count == _CUT:
                 gru.cut_over()
