@@ -335,3 +335,48 @@ async def test_no_drain_waits_for_what_waits_for_a_person(
         await gru.stop()
 
         assert trio.current_time() - began < 1
+
+
+class OnPurpose(BaseException):
+    pass
+
+
+class HasABadKey(Minion[Number, Nothing]):
+    raises: ClassVar[BaseException] = OnPurpose()
+
+    def key(self, _event: Number) -> int:
+        raise self.raises
+
+    @minion_step
+    async def work(self) -> None: ...
+
+
+async def test_a_base_exception_of_a_key_quarantines(
+    state: Path | None, autojump_clock: MockClock
+) -> None:
+    HasABadKey.raises = OnPurpose()
+    async with open_gru(state) as gru:
+        await gru.start_minion(HasABadKey, Outside)
+        (workflow,) = await gru.emit(Outside, Number(1))
+        assert workflow is not None
+
+        ended = await gru.workflows.wait(workflow)
+
+        assert ended.state == "quarantined"
+        assert "OnPurpose" in ended.reason
+        await gru.stop()
+
+
+async def test_an_exit_of_a_key_stops_in_order(
+    folder: Path, autojump_clock: MockClock
+) -> None:
+    HasABadKey.raises = SystemExit(3)
+    with pytest.raises(SystemExit):
+        async with open_gru(folder) as gru:
+            await gru.start(LeavesSlowly)
+            await gru.start_minion(HasABadKey, Outside)
+            await gru.emit(Outside, Number(1))
+
+    assert log == ["up", "down"]
+    async with open_gru(folder) as gru:
+        assert (await gru.workflows.get("w1")).state == "ready"

@@ -136,7 +136,10 @@ class MinionLife(ComponentLife):
             if key is None:
                 event = self._codecs.event_of(work)
                 key = key_bytes(call_user_sync(self.value.key, event))
-        except Exception as exc:  # noqa: BLE001  # the user's, or undecodable data
+        except BaseException as exc:  # noqa: BLE001  # the user's, or undecodable data
+            if self.group.leave_if_exit(exc):
+                self.table.put_back(work)
+                return False
             reason = "incompatible" if isinstance(exc, SnapshotError) else "key"
             self._ledger.quarantine(self.table, work, reason=reason, exc=exc)
             return False
