@@ -380,3 +380,25 @@ async def test_an_exit_of_a_key_stops_in_order(
     assert log == ["up", "down"]
     async with open_gru(folder) as gru:
         assert (await gru.workflows.get("w1")).state == "ready"
+
+
+class EndsAtOnce(Pipeline[Number]):
+    async def produce_event(self) -> Number:
+        log.append("asked")
+        raise trio.EndOfChannel
+
+    async def shutdown(self) -> None:
+        await trio.sleep(2)
+
+
+async def test_a_source_that_is_ending_begins_anew_for_a_new_user(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        await gru.start_minion(Slow, EndsAtOnce)
+        await trio.sleep(1)
+
+        second = await gru.start_minion(Slow, EndsAtOnce, name="second")
+
+        assert await second.wait() == "ended"
+    assert log == ["asked", "asked"]

@@ -25,7 +25,7 @@ from minions.runtime.source import PipelineLife
 from minions.runtime.subscriptions import Subscriptions
 from minions.runtime.work import Bounds
 from minions.runtime.workflows import Workflows
-from minions.supervise import Group, State
+from minions.supervise import Group
 from minions.workflow.subscription import SubscriptionRecord
 
 __all__ = ["Launcher"]
@@ -171,7 +171,7 @@ class Launcher:
         spec, intake = launch.pipeline, orchestration.intake
         config = launch.reading.configs[spec.identity]
         member = self._group.members.get(spec.identity)
-        if member is None or member.state is State.STOPPED:
+        if member is None or not member.wanted:
             intake.exhausted = False
         self._components.add(
             spec.identity,

@@ -297,6 +297,8 @@ class Runner:
         if incarnation.cause is not None:
             return
         if end is RunEnd.ENDED:
+            # Whoever wants it while it drains gets it anew.
+            self.member.wanted = False
             incarnation.begin_drain(
                 Cause(CauseKind.ENDED, self.member.name, self.member.epoch, hard=False)
             )

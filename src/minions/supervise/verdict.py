@@ -26,8 +26,6 @@ async def decide(group: Group, member: Member, incarnation: Incarnation) -> None
     """Decide what follows a life; the next round of the runner's loop does it."""
     cause = incarnation.cause
     assert cause is not None
-    if cause.kind is CauseKind.ENDED:
-        member.wanted = False
     failed = cause.kind in {CauseKind.CRASH, CauseKind.START_FAILED}
     if not failed or not member.wanted:
         return
