@@ -475,3 +475,29 @@ def test_a_program_that_never_waits_has_a_result() -> None:
         return 3
 
     assert run(main) == 3
+
+
+class ShutsDownSlowly(Resource):
+    async def shutdown(self) -> None:
+        await trio.sleep(8)
+        log.append("down")
+
+
+def test_ctrl_c_again_and_again_leaves_in_order() -> None:
+    """Plain trio delivers each one to the main task, wherever that waits."""
+
+    async def impatient() -> None:
+        for _ in range(4):
+            await trio.sleep(1)
+            signal.raise_signal(signal.SIGINT)
+
+    async def main() -> None:
+        async with open_gru(None) as gru:
+            await gru.start(ShutsDownSlowly)
+            trio.lowlevel.spawn_system_task(impatient)
+            await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    assert log == ["down"]

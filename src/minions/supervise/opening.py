@@ -86,11 +86,20 @@ def _is_cancellation(exc: BaseException) -> bool:
 async def _close(group: Group, *, hard: bool) -> None:
     kind = CauseKind.CANCELLED if hard else CauseKind.STOP
     group.stop_all(Cause(kind, "", 0, hard=hard))
-    # Bounded by the graces of the components.
-    with trio.CancelScope(shield=True):
-        await group.runners.wait_zero()
+    interrupt: KeyboardInterrupt | None = None
+    while group.runners.count:
+        try:
+            # Bounded by the graces of the components.
+            with trio.CancelScope(shield=True):
+                await group.runners.wait_zero()
+        except KeyboardInterrupt as exc:
+            # Ctrl-C again: nothing is worth waiting for, and the order still holds.
+            interrupt = exc
+            group.cut()
     group.observing.cancel(reason="all components have ended")
     group.watching.cancel(reason="all components have ended")
+    if interrupt is not None:
+        raise interrupt
 
 
 @trio.lowlevel.enable_ki_protection
