@@ -535,3 +535,27 @@ async def test_a_thousand_components_start_restart_and_stop(
         assert set(epochs(group).values()) == {2}
         assert math.isfinite(group.members["n999"].last_up)
     assert sum(isinstance(n, ComponentUp) for n in notices) == 2000
+
+
+async def test_a_life_does_not_inherit_what_the_one_before_has_set(
+    autojump_clock: MockClock,
+) -> None:
+    """Each incarnation begins from the Context of the definition (R13)."""
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+    seen: list[str] = []
+
+    async def look() -> None:
+        seen.append(variable.get("unset"))
+        variable.set("left behind")
+
+    async def look_and_sleep() -> None:
+        await look()
+        await trio.sleep_forever()
+
+    async with open_group() as group:
+        group.add(plan("a", make=lambda _: Scripted(startup=look, body=look_and_sleep)))
+        await crash(group, "a")
+        await trio.sleep(1)
+
+    # The work of a life sees what its own startup has set.
+    assert seen == ["unset", "left behind", "unset", "left behind"]

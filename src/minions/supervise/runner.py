@@ -143,6 +143,9 @@ class Runner:
         """Live one life; no exception of the component's leaves it."""
         incarnation.runner_task = trio.lowlevel.current_task()
         incarnation.runner_task.name = str(incarnation)
+        # Holds from the next checkpoint on, which is the wait for the nursery: what
+        # the life before has set in its startup or shutdown ends with it.
+        incarnation.runner_task.context = self.member.context.copy()
         problem: BaseException | None = None
         async with trio.open_nursery() as frame:
             incarnation.frame = frame
