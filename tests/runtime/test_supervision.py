@@ -221,6 +221,103 @@ async def test_a_step_that_fails_alone_has_failed(
         await gru.stop()
 
 
+class Brittle(Resource):
+    """Fails when told to, also while it drains."""
+
+    restart = AT_ONCE
+    fail: ClassVar[trio.Event]
+
+    async def run(self) -> None:
+        await self.fail.wait()
+        Brittle.fail = trio.Event()
+        raise OSError("lost")
+
+    async def ask(self) -> None:
+        log.append("asked")
+        await trio.sleep(7)
+
+
+class Patient(Minion[Number, Nothing]):
+    brittle: Brittle
+
+    @minion_step
+    async def ask(self) -> None:
+        try:
+            await trio.sleep(self.event.value)
+            await self.brittle.ask()
+        finally:
+            log.append(f"{self.event.value} left")
+
+
+@pytest.mark.parametrize("stop_first", ["minion", "resource"])
+async def test_a_crash_during_a_drain_interrupts_who_waits_for_it(
+    stop_first: str, state: State, autojump_clock: MockClock
+) -> None:
+    """A soft drain lets steps end; what has crashed meanwhile lets none of them."""
+    Brittle.fail = trio.Event()
+    began = trio.current_time()
+    async with open_gru(state) as gru:
+        await gru.start_minion(Patient, Outside)
+        ids = [(await gru.emit(Outside, Number(value)))[0] for value in (0, 2)]
+        async with trio.open_nursery() as nursery:
+            await trio.sleep(0.5)
+            first = Patient if stop_first == "minion" else Brittle
+            nursery.start_soon(gru.restart, first)
+            await trio.sleep(0.5)
+
+            Brittle.fail.set()
+            await trio.sleep(0.01)
+
+            assert sorted(log[:3]) == ["0 left", "2 left", "asked"]
+            assert trio.current_time() - began < 1.1
+        for workflow_id in ids:
+            assert workflow_id is not None
+            assert (await gru.workflows.wait(workflow_id)).state == "done"
+        await gru.stop()
+
+
+async def test_a_call_into_what_crashed_during_its_drain_fails_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    """A dependent that is still there may shut down with it, and nothing else."""
+
+    class Slow(Resource):
+        brittle: Brittle
+        nursery: trio.Nursery
+
+        async def run(self) -> None:
+            while True:
+                await trio.sleep(0.1)
+                try:
+                    await self.brittle.ask()
+                except DependencyLost:
+                    log.append("lost")
+                    await trio.sleep_forever()
+
+        async def shutdown(self) -> None:
+            await trio.sleep(3)
+
+    class Above(Resource):
+        slow: Slow
+
+        async def shutdown(self) -> None:
+            await trio.sleep(8)
+
+    Slow.__annotations__["brittle"] = Brittle
+    Above.__annotations__["slow"] = Slow
+    Brittle.fail = trio.Event()
+    async with open_gru(None) as gru:
+        await gru.start(Above)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gru.restart, Brittle)
+            await trio.sleep(1)
+            Brittle.fail.set()
+            await trio.sleep(6.5)
+
+            assert log == ["asked", "lost"]
+        await gru.stop()
+
+
 class Client:
     pass
 

@@ -99,6 +99,12 @@ async def crash(group: Group, name: str, text: str = "broken") -> None:
     group.crash(await group.wait_up(name), ValueError(text))
 
 
+def current(group: Group, name: str) -> Incarnation:
+    incarnation = group.members[name].current
+    assert incarnation is not None
+    return incarnation
+
+
 async def diamond(group: Group) -> None:
     group.add(plan("a"))
     group.add(plan("b", "a"))
@@ -425,6 +431,68 @@ async def test_an_outer_cancel_keeps_the_order(autojump_clock: MockClock) -> Non
 
     assert gone == ["c", "b", "a"]
     assert trio.current_time() == pytest.approx(2.5, abs=0.01)
+
+
+@attrs.define(eq=False)
+class Unhurried(Life):
+    """What it does when asked to go takes longer than any grace."""
+
+    left: list[tuple[str, float]]
+    name: str
+
+    async def drained(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.left.append((self.name, trio.current_time()))
+
+
+async def soft_chain(group: Group, left: list[tuple[str, float]]) -> None:
+    """A chain of three, of which all but the lowest let their work end."""
+    group.add(plan("a"))
+    group.add(plan("b", "a", make=lambda _: Unhurried(left, "b")))
+    group.add(plan("c", "b", make=lambda _: Unhurried(left, "c")))
+    await group.wait_up("c")
+
+
+async def test_an_outer_cancel_ends_a_drain_that_was_soft(
+    autojump_clock: MockClock,
+) -> None:
+    left: list[tuple[str, float]] = []
+    began = trio.current_time()
+    with trio.move_on_after(1):
+        async with open_group() as group:
+            await soft_chain(group, left)
+            group.stop("b")
+            await trio.sleep_forever()
+
+    assert {name: at - began for name, at in left} == {"c": 1, "b": 1}
+    assert trio.current_time() - began == 1
+
+
+@pytest.mark.parametrize(
+    ("stopped", "soft"), [("a", {"b", "c"}), ("b", {"b", "c"}), ("c", {"c"})]
+)
+async def test_a_crash_ends_the_soft_drains_of_the_dependents(
+    stopped: str, soft: set[str], autojump_clock: MockClock
+) -> None:
+    """What they wait for may wait for what has crashed; the first cause is kept."""
+    notices: list[Notice] = []
+    left: list[tuple[str, float]] = []
+    async with open_group(notify=notices.append) as group:
+        await soft_chain(group, left)
+        group.stop(stopped)
+        began = trio.current_time()
+        await trio.sleep(1)
+
+        group.crash(current(group, "a"), ValueError("broken"))
+        await trio.sleep(1)
+
+        assert {name: at - began for name, at in left} == dict.fromkeys(soft, 1)
+    crashed = [n for n in notices if isinstance(n, ComponentCrashed)]
+    assert [n.during_drain for n in crashed] == [stopped == "a"]
+    causes = {n.component: n.cause for n in notices if isinstance(n, ComponentDraining)}
+    assert causes[stopped] == f"{stopped}#1 was stopped"
 
 
 async def test_an_exception_of_the_body_comes_out_as_itself(

@@ -35,6 +35,9 @@ class _Borrower:
             self.scope.cancel(reason=f"borrow: {cause}")
             self.on_drain(self)
 
+    def harden(self) -> None:
+        """Do nothing: its first cause has cancelled it."""
+
 
 @contextlib.asynccontextmanager
 async def lease(group: Group, identity: str) -> AsyncIterator[Any]:

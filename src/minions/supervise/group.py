@@ -258,6 +258,8 @@ class Group:
         if incarnation.cause is not None:
             if not _is_same(exc, incarnation.crash):
                 self.report_crash(incarnation, exc, during_drain=True)
+            incarnation.broken = True
+            incarnation.harden()
             return
         kind = CauseKind.CRASH if incarnation.acquired else CauseKind.START_FAILED
         incarnation.crash = exc

@@ -27,6 +27,9 @@ class Lessee(Protocol):
     def begin_drain(self, cause: Cause) -> None:
         """Begin to leave; synchronous, idempotent, keeps the first cause."""
 
+    def harden(self) -> None:
+        """Finish nothing any more; synchronous and idempotent."""
+
 
 @attrs.define(eq=False)
 class Gauge:
@@ -73,6 +76,8 @@ class Incarnation:
     releasing: bool = False
     # The exception of a crash of its own; the first one is the cause.
     crash: BaseException | None = None
+    # Whether its own code has failed while it drained for another cause.
+    broken: bool = False
     nursery: trio.Nursery | None = None
 
     # Cancelled to end a start; shielded off by `guard` once it is acquired.
@@ -104,6 +109,8 @@ class Incarnation:
     @property
     def crashed(self) -> bool:
         """Whether its own code has failed: calls into it must fail, too."""
+        if self.broken:
+            return True
         return self.cause is not None and self.cause.kind is CauseKind.CRASH
 
     def tasks(self) -> list[trio.lowlevel.Task]:
@@ -136,9 +143,12 @@ class Incarnation:
         """Begin to end; synchronous and idempotent, the first cause is kept.
 
         Unpublishes first, then tells what runs in it, then its dependents, and
-        only then wakes its own runner.
+        only then wakes its own runner.  A later cause that is hard ends a drain
+        that was soft until then.
         """
         if self.cause is not None:
+            if cause.hard:
+                self.harden()
             return
         self.cause = cause
         self.drained_at = trio.current_time()
@@ -151,6 +161,21 @@ class Incarnation:
         if not self.acquired:
             self.start_scope.cancel(reason=f"{self} drains: {cause}")
         self.drain_asked.set()
+
+    @trio.lowlevel.enable_ki_protection
+    def harden(self) -> None:
+        """End a soft drain of it and of its dependents; the first cause stays.
+
+        What they would finish may wait for something that has crashed, or has no
+        time any more.
+        """
+        if self.cause is None or self.soft_scope.cancel_called:
+            return
+        self.end_soft_drain()
+        if self.acquired and self.life is not None:
+            self.life.cut()
+        for lessee in list(self.lessees.values()):
+            lessee.harden()
 
     def end_soft_drain(self) -> None:
         """Wait no longer for what was worth finishing."""

@@ -62,7 +62,11 @@ class Life:
         """
 
     def cut(self) -> None:
-        """Cancel what is still running: the grace of a soft drain is over."""
+        """Cancel what is still running; it may be asked more than once.
+
+        The grace of a soft drain is over, or what would be finished has lost what
+        it needs.
+        """
 
     async def release(self, problem: BaseException | None) -> None:
         """Give back what ``acquire`` got.

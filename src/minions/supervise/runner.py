@@ -323,7 +323,7 @@ class Runner:
             if problem is None and cause is None and scope.cancelled_caught:
                 problem = self._too_late()
             self._note_start(incarnation, problem)
-        elif incarnation.crash is None and incarnation.crashed:
+        elif incarnation.crash is None and cause and cause.kind is CauseKind.CRASH:
             if problem is None:
                 problem = ComponentBroken(str(cause))
             self.group.report_crash(incarnation, problem)
