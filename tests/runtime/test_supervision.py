@@ -595,6 +595,38 @@ async def test_nothing_starts_on_a_gru_that_stops(autojump_clock: MockClock) -> 
             await gru.start_minion(Writer, Outside)
 
 
+async def test_nothing_restarts_on_a_gru_that_stops(autojump_clock: MockClock) -> None:
+    class Slow(Resource):
+        async def shutdown(self) -> None:
+            await trio.sleep(5)
+
+    with trio.fail_after(100):
+        async with open_gru(None) as gru:
+            await gru.start(Slow)
+            gru.ask_stop()
+            await trio.sleep(1)
+            with pytest.raises(NotRunningError, match="stopping"):
+                await gru.restart(Slow)
+
+
+async def test_a_start_that_meets_the_stop_revives_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    """A start looks for what is there again after each of its waits."""
+
+    class Slow(Resource):
+        async def shutdown(self) -> None:
+            await trio.sleep(5)
+
+    with trio.fail_after(100):
+        async with open_gru(None) as gru:
+            await gru.start(Slow)
+            reading = gru._components.reader.read([Slow], {})
+            gru.ask_stop()
+            await trio.sleep(1)
+            gru._components.add_resources(reading)
+
+
 async def test_wrong_classes_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from minions.errors import InternalError, RestartLimitError, StartError
+from minions.errors import InternalError, NotRunningError, RestartLimitError, StartError
 from minions.notices import (
     ComponentBackoff,
     ComponentCrashed,
@@ -28,6 +28,8 @@ from minions.notices import (
 )
 from minions.options import Backoff, GruOptions, Restart
 from minions.supervise import (
+    Cause,
+    CauseKind,
     Group,
     Incarnation,
     Life,
@@ -431,6 +433,31 @@ async def test_an_outer_cancel_keeps_the_order(autojump_clock: MockClock) -> Non
 
     assert gone == ["c", "b", "a"]
     assert trio.current_time() == pytest.approx(2.5, abs=0.01)
+
+
+async def test_nothing_is_restarted_in_a_group_that_stops(
+    autojump_clock: MockClock,
+) -> None:
+    """It would run on, and the group would never end."""
+
+    def make(_: Incarnation) -> Life:
+        return Scripted(shutdown=functools.partial(trio.sleep, 2))
+
+    with trio.fail_after(100):
+        async with open_group() as group:
+            group.add(plan("a", make=make))
+            group.add(plan("b", make=make))
+            await group.wait_up("b")
+            group.stop("a")
+            await trio.sleep(3)
+            group.stop_all(Cause(CauseKind.STOP, "", 0, hard=False))
+
+            for name in "ab":
+                with pytest.raises(NotRunningError, match="stopping"):
+                    group.restart(name)
+
+    assert epochs(group) == {"a": 1, "b": 1}
+    assert {m.state for m in group.members.values()} == {State.STOPPED}
 
 
 @attrs.define(eq=False)

@@ -113,7 +113,7 @@ class Components:
         return self.context.copy().run(self.group.add, plan)
 
     def _revive(self, member: Member) -> None:
-        if member.state is not State.FAILED:
+        if member.state is not State.FAILED and self.group.stopping is None:
             member.wanted = True
             if not member.running:
                 self.group.restart(member.name)

@@ -219,7 +219,8 @@ class Gru:
         Returns when it is up again; at once when a component asks.
 
         Raises:
-            NotRunningError: This Gru is stopping, or has no such component.
+            NotRunningError: It was not started, or this Gru is stopping.
+            StartError: It was stopped before it was up again.
         """
         self._house.check_open()
         name = self._name(component)

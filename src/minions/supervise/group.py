@@ -17,7 +17,7 @@ from typing import Literal
 
 import trio
 
-from minions.errors import InternalError, RestartLimitError, StartError
+from minions.errors import InternalError, NotRunningError, RestartLimitError, StartError
 from minions.notices import (
     ComponentCrashed,
     ComponentDraining,
@@ -125,7 +125,16 @@ class Group:
 
     @trio.lowlevel.enable_ki_protection
     def restart(self, name: str) -> None:
-        """Restart one component, or start it again with a fresh budget."""
+        """Restart one component, or start it again with a fresh budget.
+
+        Raises:
+            NotRunningError: Everything is stopping; it would never end.
+        """
+        if self.stopping is not None:
+            raise NotRunningError(
+                f"{name}: expected a restart before everything stops, found that it is"
+                f" stopping ({self.stopping}); start it in another one"
+            )
         member = self.members[name]
         member.window.clear()
         member.backoff.clear()
