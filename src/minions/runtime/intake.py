@@ -209,7 +209,12 @@ class Intake:
             ids: list[str | None] = []
             for table in self.tables:
                 if table.bounds.overflow == "reject" and not table.has_room(1):
-                    self._reject(table)
+                    table.rejected += 1
+                    self.notify(
+                        EventsRejected(
+                            orchestration=table.id, count=1, total=table.rejected
+                        )
+                    )
                     ids.append(None)
                     continue
                 seq = ledger.take_seq()
@@ -233,9 +238,3 @@ class Intake:
             if isinstance(exc, SnapshotError):
                 raise SnapshotError(f"{self.pipeline}: {exc}") from exc
             raise
-
-    def _reject(self, table: WorkTable) -> None:
-        table.rejected += 1
-        self.notify(
-            EventsRejected(orchestration=table.id, count=1, total=table.rejected)
-        )
