@@ -329,6 +329,24 @@ async def test_a_startup_that_returns_too_late_has_failed_and_is_shut_down(
     assert not any(isinstance(n, ComponentUp) for n in notices)
 
 
+async def test_a_shutdown_that_fails_after_a_start_too_late_is_noted(
+    autojump_clock: MockClock,
+) -> None:
+    class DeafTwice(Deaf):
+        async def shutdown(self) -> None:
+            raise OSError("twice")
+
+    notices: list[Notice] = []
+    async with open_gru(None, options=GruOptions(start_timeout=30)) as gru:
+        gru._bus.listeners.append(notices.append)
+        with pytest.raises(StartError, match="within start_timeout = 30 s"):
+            await gru.start(DeafTwice)
+
+    failed = [n for n in notices if isinstance(n, StartFailed | ShutdownFailed)]
+    assert [type(n) for n in failed] == [StartFailed, ShutdownFailed]
+    assert str(failed[1].report) == "OSError: twice"
+
+
 class Overstays(Minion[Number, Nothing]):
     @minion_step
     async def overstay(self) -> None:

@@ -318,7 +318,8 @@ class Runner:
         cause = incarnation.cause
         if cause is not None and cause.kind is CauseKind.START_FAILED:
             self._note_start(incarnation, incarnation.crash)
-            return
+            if not incarnation.acquired:
+                return
         if not incarnation.acquired:
             if problem is None and cause is None and scope.cancelled_caught:
                 problem = self._too_late()
