@@ -35,6 +35,7 @@ from minions.notices import (
     Notice,
     ShutdownFailed,
     StartFailed,
+    WorkflowInterrupted,
 )
 from minions.runtime.process import SignalCount
 
@@ -163,6 +164,74 @@ async def test_it_breaks_from_a_nursery_of_the_method(
 
     assert (ended.state, ended.context) == ("done", Nothing(42))
     assert sum(isinstance(n, ComponentCrashed) for n in notices) == 1
+
+
+class Fragile(Resource):
+    """Breaks once, a second after it was asked."""
+
+    restart = AT_ONCE
+    how: ClassVar[str] = ""
+
+    async def answer(self) -> int:
+        how, Fragile.how = self.how, ""
+        if how == "raises":
+            await trio.sleep(1)
+            raise ComponentBroken("raises")
+        if how == "task":
+            self.nursery.start_soon(self._fail)
+            await trio.sleep(2)
+            return await self.again()
+        return 42
+
+    async def again(self) -> int:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def _fail(self) -> None:
+        await trio.sleep(1)
+        raise OSError("task")
+
+
+class Between(Resource):
+    fragile: Fragile
+
+    async def answer(self) -> int:
+        return await self.fragile.answer()
+
+
+class AsksBetween(Minion[Number, Nothing]):
+    between: Between
+
+    @minion_step
+    async def ask(self) -> None:
+        self.context.done = await self.between.answer()
+
+
+@pytest.mark.parametrize("how", ["raises", "task"])
+async def test_a_step_is_interrupted_when_what_it_needs_breaks_during_a_restart(
+    how: str, autojump_clock: MockClock
+) -> None:
+    """The restart lets the step finish, the crash takes that from it."""
+    Fragile.how = how
+    notices: list[Notice] = []
+    async with open_gru(None, options=GruOptions(grace=60)) as gru:
+        gru._bus.listeners.append(notices.append)
+        await gru.start_minion(AsksBetween, Outside)
+        (workflow,) = await gru.emit(Outside, Number(1))
+        assert workflow is not None
+        await trio.sleep(0.5)
+        began = trio.current_time()
+        await gru.restart(Fragile)
+
+        assert trio.current_time() - began < 3, "an error, not a hang"
+        ended = await gru.workflows.wait(workflow)
+        await gru.stop()
+
+    assert (ended.state, ended.context) == ("done", Nothing(42))
+    crashed = [n for n in notices if isinstance(n, ComponentCrashed)]
+    assert [(n.during_drain, how in str(n.report)) for n in crashed] == [(True, True)]
+    (told,) = [str(n.report) for n in notices if isinstance(n, WorkflowInterrupted)]
+    assert f"crashed ({crashed[0].report})" in told
 
 
 class SelfMade(Resource):

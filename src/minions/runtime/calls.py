@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from minions.errors import ComponentBroken, DependencyLost
-from minions.notices import leaves_of
+from minions.notices import leaves_of, report_of
 from minions.supervise import Group, Incarnation
 
 __all__ = [
@@ -108,7 +108,7 @@ def guard(function: Callable[..., Any]) -> Callable[..., Any]:
         if served is None:
             return await function(self, *args, **kwargs)
         incarnation = served.incarnation
-        if incarnation.crashed:
+        if incarnation.broken:
             by = _caller.get(None)
             if by is None or (
                 by.incarnation is not incarnation and not by.incarnation.releasing
@@ -136,7 +136,7 @@ def _break(served: _Served, exc: BaseException) -> None:
     others = [leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)]
     if not any(isinstance(leaf, ComponentBroken) for leaf in leaves):
         raise exc
-    if not (served.incarnation.crashed or served.incarnation.releasing):
+    if not (served.incarnation.broken or served.incarnation.releasing):
         whole = exc if len(others) == len(leaves) else BaseExceptionGroup("", others)
         served.group.crash(served.incarnation, whole)
     if len(others) < len(leaves):
@@ -144,8 +144,10 @@ def _break(served: _Served, exc: BaseException) -> None:
 
 
 def _lost(incarnation: Incarnation, method: str) -> DependencyLost:
+    late = incarnation.late_crash
+    why = incarnation.cause if late is None else report_of(late)
     return DependencyLost(
         f"{incarnation}.{method}(): expected the component to be up, found that it"
-        f" crashed ({incarnation.cause}); a step need do nothing, it runs again after"
+        f" crashed ({why}); a step need do nothing, it runs again after"
         " the restart"
     )

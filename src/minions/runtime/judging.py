@@ -75,7 +75,12 @@ class Judge:
 
     def _is_interrupted(self) -> bool:
         cause = self._incarnation.cause
-        return self.scope.cancel_called or (cause is not None and cause.hard)
+        return (
+            self.scope.cancel_called
+            or (cause is not None and cause.hard)
+            # It may have crashed while it drained softly for another reason.
+            or self._incarnation.has_broken_need()
+        )
 
     def interrupted(self, work: Work, exc: BaseException | None) -> None:
         """Put a workflow back: its step had no outcome."""

@@ -265,9 +265,9 @@ class Group:
         if self.leave_if_exit(exc):
             return
         if incarnation.cause is not None:
-            if not _is_same(exc, incarnation.crash):
+            if not _is_same(exc, incarnation.crash or incarnation.late_crash):
+                incarnation.late_crash = incarnation.late_crash or exc
                 self.report_crash(incarnation, exc, during_drain=True)
-            incarnation.broken = True
             incarnation.harden()
             return
         kind = CauseKind.CRASH if incarnation.acquired else CauseKind.START_FAILED

@@ -76,8 +76,8 @@ class Incarnation:
     releasing: bool = False
     # The exception of a crash of its own; the first one is the cause.
     crash: BaseException | None = None
-    # Whether its own code has failed while it drained for another cause.
-    broken: bool = False
+    # The first one that came while it drained for something else.
+    late_crash: BaseException | None = None
     nursery: trio.Nursery | None = None
 
     # Cancelled to end a start; shielded off by `guard` once it is acquired.
@@ -108,10 +108,19 @@ class Incarnation:
 
     @property
     def crashed(self) -> bool:
-        """Whether its own code has failed: calls into it must fail, too."""
-        if self.broken:
-            return True
+        """Whether it drains because its own code has failed."""
         return self.cause is not None and self.cause.kind is CauseKind.CRASH
+
+    @property
+    def broken(self) -> bool:
+        """Whether its own code has failed: calls into it must fail, too."""
+        return self.crashed or self.late_crash is not None
+
+    def has_broken_need(self) -> bool:
+        """Say whether something that it needs, directly or not, is broken."""
+        return any(
+            need.broken or need.has_broken_need() for need in self.needs.values()
+        )
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         """Return its runner and the tasks of its own, without runners placed in it."""
