@@ -26,6 +26,7 @@ from minions import (
     StartError,
     minion_step,
     open_gru,
+    resource,
     run,
 )
 from minions.notices import (
@@ -414,6 +415,23 @@ async def test_a_shutdown_that_fails_after_a_start_too_late_is_noted(
     failed = [n for n in notices if isinstance(n, StartFailed | ShutdownFailed)]
     assert [type(n) for n in failed] == [StartFailed, ShutdownFailed]
     assert str(failed[1].report) == "OSError: twice"
+
+
+@resource
+class Keyword:
+    async def startup(self, *, nursery: trio.Nursery) -> None:
+        nursery.start_soon(trio.sleep_forever)
+        log.append(f"{len(nursery.child_tasks)} task")
+
+
+async def test_a_marked_class_may_take_its_nursery_by_keyword(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        await gru.start(Keyword)
+        await gru.stop()
+
+    assert log == ["1 task"]
 
 
 class Overstays(Minion[Number, Nothing]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -98,7 +99,8 @@ class ComponentLife(Life):
             await call_user(type(instance).__aenter__, instance)
         elif spec.has_startup:
             if spec.kind == "resource" and spec.startup_takes_nursery:
-                await call_user(instance.startup, self.nursery)
+                # By name: it may be a keyword-only argument.
+                await call_user(partial(instance.startup, nursery=self.nursery))
             else:
                 await call_user(instance.startup)
 
