@@ -3,7 +3,16 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Self,
+    TypeVar,
+)
 
 import attrs
 import msgspec
@@ -348,6 +357,16 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], tuple[str, ...]]
         DefinitionError,
         ("'overflow'", "field", "ClassVar"),
     ),
+    "dependency named as a member": (
+        lambda: type("M", (minion(),), {"__annotations__": {"context": Db}}),
+        DefinitionError,
+        ("M:", "'context'", "no dependency", "found one", "choose another name"),
+    ),
+    "dependency named as an option": (
+        lambda: component(restart=Db),
+        DefinitionError,
+        ("'restart'", "no dependency", "choose another name"),
+    ),
     "config no data": (
         lambda: component(config=int),
         DefinitionError,
@@ -610,6 +629,19 @@ def test_a_plain_class_is_given_attributes() -> None:
 def test_an_attribute_that_the_constructor_left_unset() -> None:
     with pytest.raises(DependencyError, match=r"'size'.*unset after the constructor"):
         construct(specify(Unset), {"db": Db()}, Settings())
+
+
+class MadeInNew(Resource):
+    value: int
+
+    def __new__(cls) -> Self:
+        made = super().__new__(cls)
+        made.value = 3
+        return made
+
+
+def test_an_attribute_may_be_set_by_new() -> None:
+    assert construct(specify(MadeInNew), {}).value == 3
 
 
 def test_no_room_for_a_dependency() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -108,6 +108,7 @@ def wiring_of(
             declared, field.parameter, owner=owner, provided=provided
         )
         if dependency is not None:
+            _refuse_reserved([declared.name], owner, reserved)
             dependencies.append(dependency)
         elif declared.name == "config":
             config = _config(
@@ -121,14 +122,15 @@ def wiring_of(
 
 
 def _refuse_reserved(
-    fields: Mapping[str, _Field], owner: str, reserved: Collection[str]
+    names: Iterable[str], owner: str, reserved: Collection[str]
 ) -> None:
-    for name in fields:
+    for name in names:
         if name in reserved:
             raise DefinitionError(
-                f"{owner}: expected {name!r} to be no field, found an attrs or"
-                " dataclass field of that name; write it as a plain class attribute"
-                f" or annotate it with ClassVar, or choose another name than {name!r}"
+                f"{owner}: expected {name!r} to be no field and no dependency, since a"
+                " component has an option or a member of that name, found one; write"
+                " an option as a plain class attribute or annotate it with ClassVar,"
+                f" or choose another name than {name!r}"
             )
 
 
@@ -169,7 +171,9 @@ def _refuse_missing(cls: type, wiring: Wiring, owner: str) -> None:
             f"{owner}: expected constructor arguments that are dependencies, config or"
             f" have a default, found {lacking[0]!r}, which is none; {remedy}"
         )
-    if wiring.own and init_of(cls) is object.__init__:
+    makers = inspect.getattr_static(cls, "__new__"), init_of(cls)
+    plain = makers == (vars(object)["__new__"], object.__init__)
+    if wiring.own and plain:
         raise _unset(owner, wiring.own[0], "no constructor that sets it")
 
 
