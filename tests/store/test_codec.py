@@ -10,7 +10,19 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, Any, Generic, Literal, NewType, Protocol, TypeVar
+from typing import (
+    IO,
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    NewType,
+    Protocol,
+    Self,
+    TypeVar,
+)
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -286,6 +298,31 @@ class WithInitVar:
 def test_an_annotation_that_says_nothing_is_refused(cls: type, found: str) -> None:
     with pytest.raises(DefinitionError, match=rf"{cls.__name__}\.x.*{found}"):
         codec_for(cls, component="test")
+
+
+@dataclasses.dataclass
+class Limited:
+    x: Final[int]
+    LIMIT: ClassVar[int] = 3
+
+
+@attrs.define
+class Branch:
+    x: Final[int] = 0
+    last: Self | None = None
+    kids: dict[str, list[Self]] = attrs.field(factory=dict)
+
+
+branch: Any = Branch  # mypy takes no Self in a generated constructor
+
+
+@pytest.mark.parametrize(
+    "value", [Limited(1), branch(1, branch(2), {"a": [branch(3)]})]
+)
+def test_class_variables_final_fields_and_self_are_understood(value: Any) -> None:
+    codec = codec_for(type(value), component="test")
+
+    assert codec.decode(codec.encode(value)) == value
 
 
 @attrs.define

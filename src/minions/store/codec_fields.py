@@ -220,15 +220,16 @@ def _hint_of(
         annotations = inspect.get_annotations(base)
         if name in annotations:
             hint = _resolve(base, name, annotations[name])
-            return cls if hint is typing.Self else _substitute(hint, bindings)
+            return _substitute(_without_self(hint, cls), bindings)
     if fallback is None:
         raise UnusableError("found no annotation; annotate it", field=name)
     return _resolve(cls, name, fallback)
 
 
 def _resolve(owner: type, name: str, annotation: Any) -> Any:
-    # One by one, so that the message can say which one.
-    holder = types.SimpleNamespace(__annotations__={name: annotation})
+    # One by one, so that the message can say which one; only a class may have
+    # class variables and final fields.
+    holder = type(owner.__name__, (), {"__annotations__": {name: annotation}})
     module = sys.modules.get(owner.__module__)
     names = {**vars(owner), owner.__name__: owner}
     try:
@@ -241,6 +242,21 @@ def _resolve(owner: type, name: str, annotation: Any) -> Any:
             " names where the module can see it when it runs",
             field=name,
         ) from exc
+
+
+def _without_self(hint: Any, cls: type) -> Any:
+    """Put the class in the place of ``Self``, however deep."""
+    if hint is typing.Self:
+        return cls
+    arguments = get_args(hint)
+    inner = tuple(_without_self(part, cls) for part in arguments)
+    if all(new is old for new, old in zip(inner, arguments, strict=True)):
+        return hint
+    if get_origin(hint) in {typing.Union, types.UnionType}:
+        return typing.Union[inner]  # noqa: UP007  # made of what was found
+    return (
+        hint.copy_with(inner) if hasattr(hint, "copy_with") else hint.__origin__[inner]
+    )
 
 
 def _bindings_of(kind: Any) -> dict[Any, Any]:
