@@ -529,6 +529,21 @@ def test_a_class_with_code_of_its_own_comes_back_as_it_was() -> None:
         assert codec.decode(codec.encode(made)) == made
 
 
+class Priced(Quote):
+    """Below an attrs class, with a constructor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("ABC", 1.5, 2)
+
+
+def test_a_subclass_with_a_constructor_of_its_own_comes_back() -> None:
+    codec = codec_for(Priced, component="test")
+
+    back = codec.decode(codec.encode(Priced()))
+
+    assert (type(back), back) == (Priced, Priced())
+
+
 def test_a_class_without_its_constructor_takes_defaults() -> None:
     stored = msgspec.msgpack.encode({"a": 7})
 

@@ -101,7 +101,10 @@ def _attrs_shape(cls: Any, bindings: Mapping[Any, Any]) -> Shape:
     return Shape(
         cls=cls,
         fields=fields,
-        constructor=not hasattr(cls, "__attrs_init__"),
+        # A class below that attrs did not make may have one of its own.
+        constructor=not hasattr(cls, "__attrs_init__")
+        and getattr(cls.__init__, "__code__", None) is not None
+        and cls.__init__.__code__.co_filename.startswith("<attrs generated"),
         restore=own_code,
         set_field=object.__setattr__,
     )
