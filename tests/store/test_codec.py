@@ -595,6 +595,29 @@ def test_a_users_hook_makes_a_type_storable() -> None:
         codec.encode(cls(5))
 
 
+class Coin(Money):
+    pass
+
+
+@attrs.define
+class Purse:
+    coin: Coin
+    count: int | None = None
+
+
+def test_a_predicate_that_takes_classes_alone_counts_for_them() -> None:
+    """cattrs, too, takes one that raises for one that does not fit."""
+    converter.register_unstructure_hook_func(
+        lambda kind: issubclass(kind, Coin), lambda coin: coin.cents
+    )
+    converter.register_structure_hook_func(
+        lambda kind: issubclass(kind, Coin), lambda cents, _: Coin(cents)
+    )
+    codec = codec_for(Purse, component="test")
+
+    assert codec.decode(codec.encode(Purse(Coin(5), 1))) == Purse(Coin(5), 1)
+
+
 @attrs.frozen
 class Point:
     x: int

@@ -33,7 +33,7 @@ class HookConverter(cattrs.Converter):
 
     def has_hook(self, kind: Any) -> bool:
         """Say whether the user registered a hook for this type."""
-        return any(matches(kind) for matches in self._hooked)
+        return any(_fits(matches, kind) for matches in self._hooked)
 
     def _note(self, matches: Callable[[Any], Any]) -> None:
         self._hooked.append(matches)
@@ -74,6 +74,13 @@ class HookConverter(cattrs.Converter):
         """Register what makes the hooks for types that fit a predicate."""
         self._note(predicate)
         return super().register_structure_hook_factory(predicate, factory)
+
+
+def _fits(matches: Callable[[Any], Any], kind: Any) -> bool:
+    try:
+        return bool(matches(kind))
+    except Exception:  # noqa: BLE001  # as cattrs: issubclass() refuses list[int]
+        return False
 
 
 def _register_config_types(target: HookConverter) -> None:
