@@ -641,6 +641,15 @@ def test_a_users_hook_wins_over_ours() -> None:
         codec.decode(msgspec.msgpack.encode([7]))
 
 
+class Loose(msgspec.Struct):
+    x: Missing  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_an_annotation_of_a_struct_that_cannot_be_resolved_is_named() -> None:
+    with pytest.raises(DefinitionError, match=r"Loose\.x.*cannot be resolved"):
+        codec_for(Loose, component="test")
+
+
 def test_members_of_one_name_are_told_apart_by_their_modules() -> None:
     twin: Any = attrs.make_class("Quote", {"n": attrs.field(type=int)})
     twin.__module__ = "elsewhere"

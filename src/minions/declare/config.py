@@ -124,7 +124,7 @@ def _fields(tp: type) -> dict[str, Any]:
     if attrs.has(tp):
         names = [f.name for f in attrs.fields(tp) if f.init]
     elif issubclass(tp, msgspec.Struct):
-        names = [f.encode_name for f in msgspec.structs.fields(tp)]
+        names = [*tp.__struct_encode_fields__]
     else:
         names = [f.name for f in dataclasses.fields(typing.cast("Any", tp)) if f.init]
     return {name: hints.get(name, Any) for name in names}

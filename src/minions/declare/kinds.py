@@ -99,7 +99,12 @@ def init_of(cls: type) -> Any:
 def required_arguments(cls: type) -> list[str]:
     """Return the arguments without which no instance can be made."""
     if issubclass(cls, msgspec.Struct):
-        return [f.name for f in msgspec.structs.fields(cls) if f.required]
+        # msgspec.structs.fields() would evaluate the annotations, which may fail.
+        names, defaults = cls.__struct_fields__, cls.__struct_defaults__
+        known = names[len(names) - len(defaults) :]
+        given = zip(known, defaults, strict=True)
+        optional = {name for name, value in given if value is not msgspec.NODEFAULT}
+        return [name for name in names if name not in optional]
     parameters = list(inspect.signature(init_of(cls)).parameters.values())
     return [
         p.name

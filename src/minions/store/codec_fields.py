@@ -149,7 +149,6 @@ def _dataclass_shape(cls: Any, bindings: Mapping[Any, Any]) -> Shape:
 
 
 def _struct_shape(cls: Any, bindings: Mapping[Any, Any]) -> Shape:
-    positional = len(cls.__struct_fields__) - _keyword_count(cls)
     defaults = dict(_struct_defaults(cls))
     fields = tuple(
         Field(
@@ -157,10 +156,12 @@ def _struct_shape(cls: Any, bindings: Mapping[Any, Any]) -> Shape:
             hint=_hint_of(cls, name, bindings),
             alias=name,
             init=True,
-            kw_only=index >= positional,
+            # By name in any case: the class's signature, which tells the others,
+            # raises NameError if one of its annotations cannot be resolved.
+            kw_only=True,
             default=defaults.get(name),
         )
-        for index, name in enumerate(cls.__struct_fields__)
+        for name in cls.__struct_fields__
     )
     return Shape(
         cls=cls,
@@ -168,13 +169,6 @@ def _struct_shape(cls: Any, bindings: Mapping[Any, Any]) -> Shape:
         constructor=cls.__init__ is msgspec.Struct.__init__,
         restore=hasattr(cls, "__post_init__"),
         set_field=msgspec.structs.force_setattr,
-    )
-
-
-def _keyword_count(cls: Any) -> int:
-    return sum(
-        p.kind is inspect.Parameter.KEYWORD_ONLY
-        for p in inspect.signature(cls).parameters.values()
     )
 
 
