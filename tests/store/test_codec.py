@@ -32,7 +32,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minions.errors import DefinitionError, SnapshotError
+from minions.declare.config import load_config
+from minions.errors import ConfigError, DefinitionError, SnapshotError
 from minions.store.codec import codec_for, converter, to_printable
 
 
@@ -694,3 +695,79 @@ def test_the_converter_structures_configs() -> None:
         Path("a"),
         Decimal("0.1"),
     )
+
+
+class Nested(msgspec.Struct):
+    size: int = 1
+
+
+class Packed(msgspec.Struct, rename="camel"):
+    base_url: str
+    nested: Nested | None = None
+
+
+@attrs.frozen
+class Typed:
+    flag: bool = False
+    count: int = 0
+    ratio: float = 0.0
+    text: str = ""
+    level: Level = Level.LOW
+    many: int | str = 0
+    limit: float | None = None
+    packed: Packed | None = None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"flag": True, "count": 2, "ratio": 0.5, "text": "a", "level": Level.LOW},
+        {"many": "a"},
+        {"many": 3, "limit": 0.5},
+    ],
+)
+def test_values_of_a_config_keep_their_types(given: dict[str, Any]) -> None:
+    assert converter.structure(given, Typed) == Typed(**given)
+
+
+def test_an_integer_will_do_for_a_float_of_a_config() -> None:
+    found = converter.structure({"ratio": 3, "limit": 3}, Typed)
+
+    assert (type(found.ratio), type(found.limit)) == (float, float)
+
+
+def test_a_struct_is_a_config() -> None:
+    given = {"baseUrl": "x", "nested": {"size": 2}}
+
+    assert converter.structure(given, Packed) == Packed("x", Nested(2))
+    found = converter.structure({"packed": {"baseUrl": "x"}}, Typed)
+    assert found == Typed(packed=Packed("x"))
+    assert converter.structure({"packed": found.packed}, Typed) == found
+
+
+@pytest.mark.parametrize(
+    ("cls", "source", "words"),
+    [
+        (Typed, {"flag": "false"}, ("'flag'", "expected bool", "'false'")),
+        (Typed, {"flag": 1}, ("'flag'", "expected bool")),
+        (Typed, {"count": 1.5}, ("'count'", "expected int", "1.5")),
+        (Typed, {"count": True}, ("'count'", "expected int", "True")),
+        (Typed, {"count": "5"}, ("'count'", "expected int", "'5'")),
+        (Typed, {"ratio": "nan"}, ("'ratio'", "expected float")),
+        (Typed, {"text": None}, ("'text'", "expected str", "None")),
+        (Typed, {"level": 7}, ("'level'", "expected Level", "7")),
+        (Typed, {"many": 1.5}, ("'many'", "expected int | str", "1.5")),
+        (Packed, {}, ("'baseUrl'", "expected str", "nothing", "add it")),
+        (Packed, {"baseUrl": 3}, ("'baseUrl'", "expected str", "found 3")),
+        (Packed, {"baseUrl": "", "nested": {"size": "x"}}, ("'nested.size'", "'x'")),
+        (Packed, {"baseUrl": "", "nested": 3}, ("'nested'", "a mapping for Nested")),
+    ],
+)
+def test_a_config_is_not_bent_to_fit(
+    cls: type, source: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="app:Db: field") as caught:
+        load_config(cls, source, converter, component="app:Db")
+
+    for word in words:
+        assert word in str(caught.value)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import UUID
 
 import cattrs
+import msgspec
+from cattrs import AttributeValidationNote, ClassValidationError
+from cattrs.strategies import configure_union_passthrough
+
+from minions.declare.kinds import required_arguments
 
 __all__ = ["HookConverter", "converter"]
 
@@ -83,6 +89,9 @@ def _fits(matches: Callable[[Any], Any], kind: Any) -> bool:
         return False
 
 
+_SCALARS = (bool, int, float, str)
+
+
 def _register_config_types(target: HookConverter) -> None:
     # What TOML and JSON have no form for, or cattrs no hook.  Snapshots do not come
     # this way: see codec_kinds.
@@ -91,6 +100,49 @@ def _register_config_types(target: HookConverter) -> None:
     target.register_structure_hook(timedelta, _parse_seconds)
     for made in (UUID, Decimal, Path):
         target.register_structure_hook(made, _parse_text)
+    # cattrs calls the type: bool("false") is True, int(1.5) is 1, str(None) "None".
+    for scalar in _SCALARS:
+        target.register_structure_hook(scalar, _parse_scalar)
+    configure_union_passthrough(bool | int | float | str | None, target)
+    target.register_structure_hook_func(_is_struct, partial(_parse_struct, target))
+
+
+def _parse_scalar(value: Any, kind: Any) -> Any:
+    if kind not in _SCALARS:  # cattrs asks for the classes below, too: an IntEnum
+        return kind(value)
+    if type(value) is kind:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    raise TypeError(f"expected {kind.__name__}, found {value!r}")
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _parse_struct(target: cattrs.Converter, value: Any, kind: Any) -> Any:
+    """Make a Struct, and say which fields do not fit as cattrs does."""
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise TypeError(f"expected a mapping for {kind.__qualname__}, found {value!r}")
+    hints = get_type_hints(kind, include_extras=True)
+    required = required_arguments(kind)
+    found: dict[str, Any] = {}
+    wrong: list[Exception] = []
+    names = kind.__struct_fields__, kind.__struct_encode_fields__
+    for name, key in zip(*names, strict=True):
+        try:
+            if key in value or name in required:
+                found[name] = target.structure(value[key], hints[name])
+        except Exception as exc:  # noqa: BLE001  # gathered, as cattrs does
+            text = f"Structuring class {kind.__qualname__} @ attribute {name}"
+            exc.add_note(AttributeValidationNote(text, key, hints[name]))
+            wrong.append(exc)
+    if wrong:
+        raise ClassValidationError(f"While structuring {kind.__name__}", wrong, kind)
+    return kind(**found)
 
 
 def _parse_iso(value: Any, kind: Any) -> Any:
