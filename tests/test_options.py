@@ -27,6 +27,9 @@ from minions.restart import BackoffState, RestartWindow
         (Restart, {"type": "always"}, "'permanent', 'transient', 'temporary'"),
         (Restart, {"max_restarts": 1.5}, "expected an integer of at least 0"),
         (GruOptions, {"durability": "sync"}, "GruOptions.durability: expected one of"),
+        (Restart, {"type": "always"}, "found 'always'; set it to one of these"),
+        (Restart, {"backoff": 3}, "Restart.backoff: expected a Backoff, found 3; set"),
+        (GruOptions, {"wait_for_failed": 1}, "wait_for_failed: expected a bool, fou"),
         (GruOptions, {"grace": "10"}, "GruOptions.grace: expected a number"),
     ],
 )

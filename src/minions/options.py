@@ -44,7 +44,19 @@ def _one_of(*allowed: str) -> Any:  # an attrs validator, as above
         if value not in allowed:
             raise ConfigError(
                 f"{type(instance).__name__}.{attribute.name}: expected one of"
-                f" {', '.join(map(repr, allowed))}, found {value!r}"
+                f" {', '.join(map(repr, allowed))}, found {value!r}; set it to one of"
+                " these"
+            )
+
+    return check
+
+
+def _a(kind: type) -> Any:  # an attrs validator, as above
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if not isinstance(value, kind):
+            raise ConfigError(
+                f"{type(instance).__name__}.{attribute.name}: expected a"
+                f" {kind.__name__}, found {value!r}; set it to one"
             )
 
     return check
@@ -94,9 +106,7 @@ class Restart:
     within: float = attrs.field(default=60.0, validator=_number(0, infinite=True))
     """The length of the sliding window, in seconds."""
 
-    backoff: Backoff = attrs.field(
-        factory=Backoff, validator=attrs.validators.instance_of(Backoff)
-    )
+    backoff: Backoff = attrs.field(factory=Backoff, validator=_a(Backoff))
     """How long to wait before each restart."""
 
 
@@ -140,9 +150,7 @@ class GruOptions:
     """What to do about a component that overran its grace: wait for it, or end the
     process with exit code 70 after all other releases and the last commit."""
 
-    wait_for_failed: bool = attrs.field(
-        default=False, validator=attrs.validators.instance_of(bool)
-    )
+    wait_for_failed: bool = attrs.field(default=False, validator=_a(bool))
     """Whether Gru waits for an operator when all that is left waits for components
     that have failed.  Otherwise it stops and raises ``RestartLimitError``."""
 
