@@ -126,3 +126,16 @@ def test_an_orchestration_name_is_checked() -> None:
 
 def test_a_good_name_comes_back() -> None:
     assert check_name("eu", what="name", owner="x") == "eu"
+
+
+def test_a_bare_decorator_is_refused_where_it_stands() -> None:
+    with pytest.raises(DefinitionError, match="@component_id: expected a component id"):
+
+        @component_id  # type: ignore[arg-type]
+        class Bare:
+            pass
+
+
+def test_only_a_class_has_an_id() -> None:
+    with pytest.raises(DefinitionError, match="expected a class, found 3; put it"):
+        component_id("three")(3)  # type: ignore[type-var]

@@ -66,11 +66,18 @@ def component_id(text: str) -> Callable[[ClassT], ClassT]:
     It counts for this class alone: a subclass has its own identity.
 
     Raises:
-        DefinitionError: The text cannot be an id.
+        DefinitionError: The text cannot be an id, or what it is for is no class.
     """
+    if not isinstance(text, str):  # as under a bare @component_id
+        check_name(text, what="component id", owner="@component_id")
 
     def decorate(cls: ClassT) -> ClassT:
-        check_name(text, what="component id", owner=f"{cls.__qualname__}")
+        if not isinstance(cls, type):
+            raise DefinitionError(
+                f"@component_id({text!r}): expected a class, found {cls!r}; put it"
+                " above a class"
+            )
+        check_name(text, what="component id", owner=cls.__qualname__)
         setattr(cls, _MARK, text)
         return cls
 
