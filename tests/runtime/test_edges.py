@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -16,6 +16,7 @@ from trio.testing import MockClock
 from minions import (
     Backoff,
     ComponentBroken,
+    DefinitionError,
     DependencyLost,
     GruOptions,
     Minion,
@@ -432,6 +433,24 @@ async def test_a_marked_class_may_take_its_nursery_by_keyword(
         await gru.stop()
 
     assert log == ["1 task"]
+
+
+@pytest.mark.parametrize(
+    ("cls", "words"),
+    [
+        (Outside, "gru.borrow: .*Outside: expected a resource, found a pipeline; use"),
+        (Asks, "gru.borrow: .*Asks: expected a resource, found a minion; use"),
+        (3, "3: expected a class"),
+    ],
+)
+async def test_only_a_resource_can_be_borrowed(
+    cls: Any, words: str, autojump_clock: MockClock
+) -> None:
+    async with open_gru(None) as gru:
+        with pytest.raises(DefinitionError, match=words):
+            async with gru.borrow(cls):
+                pytest.fail("nothing to borrow")
+        assert not gru.snapshot().components
 
 
 class Overstays(Minion[Number, Nothing]):
