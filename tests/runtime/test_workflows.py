@@ -509,3 +509,98 @@ async def test_quarantine_is_noted_once(
     found = [n for n in notices if isinstance(n, WorkflowQuarantined)]
     assert len(found) == 3
     assert {n.step for n in found} == {"fail"}
+
+
+class OddError(BaseException):
+    """Neither an ``Exception`` nor meant to leave a program."""
+
+
+class OddContext(Minion[Number, "OddSum"]):
+    raised: ClassVar[BaseException] = OddError("no default")
+
+    @minion_step
+    async def work(self) -> None:
+        ended.append(self.event.value)
+
+
+def odd_number() -> int:
+    raise OddContext.raised
+
+
+@attrs.define
+class OddSum:
+    total: int = attrs.field(factory=odd_number)
+
+
+class OddKey(Minion[Number, Sum]):
+    raised: ClassVar[BaseException] = OddError("no key")
+
+    def key(self, event: Number) -> int:
+        if event.value == 1:
+            raise self.raised
+        return 0
+
+    @minion_step
+    async def work(self) -> None:
+        ended.append(self.event.value)
+
+
+async def test_a_key_may_raise_what_is_no_exception(
+    state: State, autojump_clock: MockClock
+) -> None:
+    """It is computed where others emit and commit: they must not hear of it."""
+    async with open_gru(state) as gru:
+        await gru.start_minion(OddKey, Outside)
+        for value in (1, 2):
+            await gru.emit(Outside, Number(value))
+        await trio.sleep(1)
+        (bad,) = [w async for w in gru.workflows.list()]
+        assert bad.reason.startswith("key:")
+        await gru.stop()
+
+    assert ended == [2]
+
+
+async def test_a_context_may_raise_what_is_no_exception(
+    state: State, autojump_clock: MockClock
+) -> None:
+    async with open_gru(state) as gru:
+        await gru.start_minion(OddContext, Outside)
+        await gru.emit(Outside, Number(1))
+        await trio.sleep(1)
+        (looked_at,) = gru.snapshot().orchestrations.values()
+        assert (looked_at.running, looked_at.quarantined) == (0, 1)
+        await gru.stop()
+
+
+async def test_an_exit_from_a_key_leaves_in_order(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OddKey, "raised", SystemExit(3))
+    with pytest.raises(SystemExit):
+        async with open_gru(tmp_path / "state") as gru:
+            await gru.start_minion(OddKey, Outside)
+            await gru.emit(Outside, Number(1))
+            await trio.sleep(1)
+    monkeypatch.setattr(OddKey, "key", lambda _self, _event: 0)
+
+    async with open_gru(tmp_path / "state") as gru:
+        await gru.start_minion(OddKey, Outside)
+        await gru.stop()
+
+    assert ended == [1]
+
+
+async def test_an_exit_from_a_context_leaves_in_order(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OddContext, "raised", SystemExit(3))
+    with pytest.raises(SystemExit):
+        async with open_gru(tmp_path / "state") as gru:
+            await gru.start_minion(OddContext, Outside)
+            await gru.emit(Outside, Number(1))
+            await trio.sleep(1)
+
+    async with open_gru(tmp_path / "state") as gru:
+        (saved,) = [w async for w in gru.workflows.list()]
+        assert (saved.state, saved.step) == ("ready", "")

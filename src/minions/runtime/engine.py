@@ -180,8 +180,11 @@ class MinionLife(ComponentLife):
                 )
             event = self._codecs.event_of(work)
             context = self._codecs.context_of(record)
-        except Exception as exc:  # noqa: BLE001  # user classes decode, too
-            self._judge.quarantine(work, "incompatible", exc)
+        except BaseException as exc:  # noqa: BLE001  # user classes decode, too
+            if self.group.leave_if_exit(exc):
+                self._judge.interrupted(work, exc)
+            else:
+                self._judge.quarantine(work, "incompatible", exc)
             return None
         info = WorkflowInfo(
             id=work.id,
