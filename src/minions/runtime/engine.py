@@ -119,7 +119,7 @@ class MinionLife(ComponentLife):
             and table.engine is self
             and self._nursery is not None
         ):
-            work = table.ready.popleft()
+            work = table.take_ready()
             if self._may_run(work):
                 work.state = "running"
                 table.running += 1

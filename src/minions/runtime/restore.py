@@ -58,11 +58,7 @@ async def restore(
         saved = await _read(store, ledger, key, value)
         if saved is not None:
             table = _table(tables, make_table, saved.orchestration)
-            work = Work(
-                sequence_of(key), saved, saved=True, state="ready", key=saved.key
-            )
-            table.works[work.seq] = work
-            table.ready.append(work)
+            table.put_back(Work(sequence_of(key), saved, saved=True, key=saved.key))
     await _restore_quarantine(store, ledger, tables, make_table)
     return found
 

@@ -7,9 +7,9 @@ so that it outlives the process, too.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -96,8 +96,9 @@ class WorkTable:
     works: dict[int, Work] = attrs.field(factory=dict)
     # Invariant: sorted by seq, all before the first one that is not saved moved on.
     accepting: deque[Work] = attrs.field(factory=deque)
-    # Invariant: sorted by seq, state "ready".
-    ready: deque[Work] = attrs.field(factory=deque)
+    # State "ready".  Invariant: a heap by seq, since what is put back, be it one of
+    # a hundred thousand, takes its place in the order of arrival.
+    ready: list[tuple[int, Work]] = attrs.field(factory=list)
     running: int = 0
     engine: Engine | None = None
     # Workflows of one key; the first one holds it.
@@ -171,23 +172,20 @@ class WorkTable:
         moved = False
         while accepting and accepting[0].saved:
             work = accepting.popleft()
-            work.state = "ready"
-            self.ready.append(work)
+            self.put_back(work)
             moved = True
         if moved and self.engine is not None:
             self.engine.dispatch()
 
     def put_back(self, work: Work) -> None:
-        """Make it ready again at its place in the order of arrival."""
+        """Make it ready, again or at first, at its place in the order of arrival."""
         work.state = "ready"
         self.works[work.seq] = work
-        ready = self.ready
-        if ready and ready[-1].seq > work.seq:
-            ordered = list(ready)
-            insort(ordered, work, key=_seq)
-            self.ready = deque(ordered)
-        else:
-            ready.append(work)
+        heappush(self.ready, (work.seq, work))
+
+    def take_ready(self) -> Work:
+        """Return the first one that is ready; it is in no line any more."""
+        return heappop(self.ready)[1]
 
     def hold_key(self, work: Work, key: bytes) -> bool:
         """Take a key, or queue behind who holds it; say whether it is taken."""
