@@ -22,7 +22,12 @@ from minions import (
     minion_step,
     open_gru,
 )
-from minions.notices import EventsRejected, Notice
+from minions.notices import (
+    ComponentCrashed,
+    ComponentEnded,
+    EventsRejected,
+    Notice,
+)
 from minions.store import MemoryStore
 
 State = Path | None
@@ -486,3 +491,39 @@ async def test_a_cancelled_stop_may_be_asked_for_again(
         Slow.gate.set()
         with trio.fail_after(60):
             await orchestration.stop("cutover")
+
+
+class Background(Pipeline[Number]):
+    """Emits from a task of its nursery, until there is no room."""
+
+    async def startup(self) -> None:
+        self.nursery.start_soon(self.emit_forever)
+
+    async def emit_forever(self) -> None:
+        await trio.sleep(1)
+        while True:
+            await self.emit(Number(1))
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+
+async def test_a_stop_cancels_an_emit_of_a_background_task(
+    state: State, autojump_clock: MockClock
+) -> None:
+    """It is no crash: the task has done nothing wrong."""
+    notices: list[Notice] = []
+    async with trio.open_nursery() as nursery, open_gru(state) as gru:
+
+        async def read() -> None:
+            async for notice in gru.notices():
+                notices.append(notice)  # noqa: PERF401  # it never ends
+
+        nursery.start_soon(read)
+        await gru.start_minion(Slow, Background)
+        await trio.sleep(2)
+        await leave(gru)
+        nursery.cancel_scope.cancel()
+
+    assert not [n for n in notices if isinstance(n, ComponentCrashed)]
+    assert [n for n in notices if isinstance(n, ComponentEnded)]

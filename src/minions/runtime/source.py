@@ -72,6 +72,9 @@ class PipelineLife(ComponentLife):
         """End at once: a source's drain is never soft."""
         for scope in self.incarnation.run_scopes:
             scope.cancel(reason=str(cause))
+        # Nothing depends on a pipeline, so its tasks need not outlive its run: an
+        # emit of theirs that waits is cancelled, too.
+        self.incarnation.host_scope.cancel(reason=str(cause))
         if cause.kind in {CauseKind.STOP, CauseKind.CANCELLED}:
             self._intake.refuse_waiting()
 
