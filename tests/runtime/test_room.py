@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +29,7 @@ from minions.notices import (
     Notice,
 )
 from minions.store import MemoryStore
+from minions.store.port import Write
 
 State = Path | None
 
@@ -527,3 +528,42 @@ async def test_a_stop_cancels_an_emit_of_a_background_task(
 
     assert not [n for n in notices if isinstance(n, ComponentCrashed)]
     assert [n for n in notices if isinstance(n, ComponentEnded)]
+
+
+class SlowStore(MemoryStore):
+    """Tells of no commit while held."""
+
+    held = False
+
+    def write_nowait(
+        self, writes: Sequence[Write], done: Callable[[], None] | None = None
+    ) -> None:
+        if self.held and done is not None:
+            self.kept.append(done)
+            done = None
+        super().write_nowait(writes, done)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Callable[[], None]] = []
+
+
+async def test_a_stop_returns_when_the_last_end_is_on_disk(
+    autojump_clock: MockClock,
+) -> None:
+    store = SlowStore()
+    async with trio.open_nursery() as nursery, open_gru(store) as gru:
+        orchestration = await gru.start_minion(Slow, Outside)
+        await gru.emit(Outside, Number(1))
+        nursery.start_soon(orchestration.stop)
+        await wait_all_tasks_blocked()
+        store.held = True
+        Slow.gate.set()
+        await wait_all_tasks_blocked()
+        await gru.start_minion(Quick, Outside)  # wakes all who wait for a change
+        assert orchestration.status == "draining"
+
+        store.held = False
+        store.kept.pop()()
+        assert await orchestration.wait() == "stopped"
+        await gru.stop()
