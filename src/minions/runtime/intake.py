@@ -57,7 +57,8 @@ class Intake:
     notify: Callable[[Notice], None]
     # Known once an orchestration is started.
     codecs: SourceCodecs | None = None
-    # The cursor that was last committed, as it is stored.
+    # The cursor that was last committed, as it is stored: the source may go on to
+    # change the object, and its next life must not begin at what is not committed.
     position: bytes | None = None
     # In the order of subscription.
     tables: list[WorkTable] = attrs.field(factory=list)
@@ -70,17 +71,6 @@ class Intake:
     exhausted: bool = False
     _moved: trio.Event = attrs.field(factory=trio.Event, init=False)
     _cursor_busy: bool = attrs.field(default=False, init=False)
-
-    @property
-    def cursor(self) -> Any:
-        """The position that was last committed; a fresh object.
-
-        The source may go on to change the object that it gave to ``emit``; what
-        it has not committed must not be where its next life begins.
-        """
-        if self.codecs is None or self.position is None:
-            return None
-        return self.codecs.decode_cursor(self.position)
 
     # Room.
 

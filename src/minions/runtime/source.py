@@ -44,8 +44,11 @@ class PipelineLife(ComponentLife):
 
     @property
     def cursor(self) -> Any:
-        """The position that was last committed."""
-        return self._intake.cursor
+        """The position that was last committed; each time a new object."""
+        codecs, position = self._intake.codecs, self._intake.position
+        if codecs is None or position is None:
+            return None
+        return codecs.decode_cursor(position)
 
     async def emit(self, event: Any, *, cursor: Any = None) -> tuple[str | None, ...]:
         """Accept one event; see ``Pipeline.emit``."""
