@@ -402,3 +402,53 @@ async def test_a_source_that_is_ending_begins_anew_for_a_new_user(
 
         assert await second.wait() == "ended"
     assert log == ["asked", "asked"]
+
+
+class ThreeNumbers(Pipeline[Number]):
+    count = 0
+
+    async def produce_event(self) -> Number:
+        self.count += 1
+        if self.count > 3:
+            raise trio.EndOfChannel
+        return Number(self.count)
+
+
+class Notes(Minion[Number, Nothing]):
+    @minion_step
+    async def note(self) -> None:
+        log.append(self.event.value)
+
+
+async def test_a_source_begins_again_with_the_commit_of_a_start(
+    folder: Path, autojump_clock: MockClock
+) -> None:
+    """Not before, though it ran before: nobody would get its first events."""
+    async with open_gru(folder) as gru:
+        first = await gru.start_minion(Notes, ThreeNumbers)
+        await first.wait()
+        await gru.start_minion(Notes, ThreeNumbers)
+
+    assert sorted(map(str, log)) == list("112233")
+
+
+class Unable(Notes):
+    async def startup(self) -> None:
+        await trio.sleep(1)
+        raise OSError("on purpose")
+
+
+class EndsSlowly(ThreeNumbers):
+    async def shutdown(self) -> None:
+        await trio.sleep(2)
+
+
+async def test_a_failed_start_holds_no_source_of_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        first = await gru.start_minion(Slow, EndsSlowly)
+        with pytest.raises(StartError):
+            await gru.start_minion(Unable, EndsSlowly)
+
+        assert await first.wait() == "ended"

@@ -172,7 +172,8 @@ class Launcher:
         config = launch.reading.configs[spec.identity]
         member = self._group.members.get(spec.identity)
         if member is None or not member.wanted:
-            intake.exhausted = False
+            # It begins with this start's commit, whoever used it before.
+            intake.exhausted = intake.released = False
         self._components.add(
             spec.identity,
             spec,
@@ -187,7 +188,13 @@ class Launcher:
         orchestration.phase = "stopped"
         orchestration.gone.set()
         orchestration.over.set()
-        self._orchestrations.by_id.pop(orchestration.id, None)
+        by_id = self._orchestrations.by_id
+        by_id.pop(orchestration.id, None)
+        if any(
+            o.phase == "live" and o.intake is orchestration.intake
+            for o in by_id.values()
+        ):
+            self._subscriptions.release(orchestration.intake, by_id)
         if orchestration.id not in self._subscriptions.records:
             self._codecs.pop(orchestration.id, None)
             if not orchestration.table.works and not orchestration.table.quarantined:
