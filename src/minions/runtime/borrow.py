@@ -25,6 +25,7 @@ class _Borrower:
     on_drain: Callable[[_Borrower], None]
     cause: Cause | None = None
     epoch: int = 0
+    overdue: bool = False
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         return [self.task]

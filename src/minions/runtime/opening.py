@@ -75,6 +75,8 @@ async def open_gru(
             ended.callback(bus.close)
             try:
                 async with open_group(options=options, notify=bus.publish) as group:
+                    if options.on_stuck == "exit":
+                        ended.callback(ExitWhenStuck(group, store).close)
                     parts = _make(group, store, bus, durable=state is not None)
                     async with parts as (gru, house):
                         ended.callback(house.close)
@@ -168,8 +170,6 @@ async def _wire(
     context = contextvars.copy_context()
     components = Components(group, context, durable=durable)
     bus.listeners.append(components.heed)
-    if group.options.on_stuck == "exit":
-        bus.listeners.append(ExitWhenStuck(group, store).heed)
     ledger = Ledger(store, bus.publish)
     subscriptions = Subscriptions(ledger, bus.publish, components.poke)
     orchestrations = Orchestrations(components, subscriptions, tasks)

@@ -6,7 +6,6 @@ import os
 
 import trio
 
-from minions.notices import ComponentEnded, ComponentStuck, Notice
 from minions.store.port import StateStore
 from minions.supervise import Group, Member, State
 
@@ -22,22 +21,36 @@ class ExitWhenStuck:
     def __init__(self, group: Group, store: StateStore) -> None:
         self._group: Group = group
         self._store: StateStore = store
-        self._exiting = False
+        self._scope = trio.CancelScope()
+        # No task of the Gru's: those end before what is stuck does.
+        trio.lowlevel.spawn_system_task(self._watch, name="minions/exit")
 
-    def heed(self, notice: Notice) -> None:
+    def close(self) -> None:
+        """Watch no longer: all has ended."""
+        self._scope.cancel(reason="the Gru has ended")
+
+    async def _watch(self) -> None:
         """Exit once all that could end has ended."""
-        if not isinstance(notice, ComponentStuck | ComponentEnded):
-            return
-        if self._exiting or self._group.stopping is None:
-            return
+        with self._scope:
+            while not self._is_only_blocked_left():
+                await self._group.changed.wait()
+            await self._store.barrier()
+            os._exit(EXIT_STUCK)
+
+    def _is_only_blocked_left(self) -> bool:
         left = [m for m in self._group.members.values() if m.running]
-        if left and all(self._is_blocked(member) for member in left):
-            self._exiting = True
-            trio.lowlevel.spawn_system_task(self._exit, name="minions/exit")
+        return (
+            self._group.stopping is not None
+            and bool(left)
+            and all(self._is_blocked(member) for member in left)
+        )
 
     def _is_blocked(self, member: Member) -> bool:
         """Say whether it is stuck, or waits for one that is."""
         if member.state is State.STUCK:
+            return True
+        lessees = member.current.lessees.values() if member.current is not None else ()
+        if any(lessee.overdue for lessee in lessees):
             return True
         members = self._group.members.values()
         return any(
@@ -46,7 +59,3 @@ class ExitWhenStuck:
             and self._is_blocked(other)
             for other in members
         )
-
-    async def _exit(self) -> None:
-        await self._store.barrier()
-        os._exit(EXIT_STUCK)

@@ -158,6 +158,7 @@ class Group:
             if member.state is not State.FAILED:
                 member.wanted = False
             self._end(member, cause)
+        self.tell_change()
 
     @trio.lowlevel.enable_ki_protection
     def cut(self) -> None:
@@ -352,6 +353,8 @@ class Group:
     def _stuck(self, thing: Watched, stage: str) -> None:
         if isinstance(thing, Incarnation):
             self.members[thing.name].enter(State.STUCK, stage)
+        else:
+            thing.overdue = True
         self.notify(
             ComponentStuck(
                 component=thing.name,

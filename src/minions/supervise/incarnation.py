@@ -24,6 +24,9 @@ __all__ = ["Gauge", "Incarnation", "Lessee"]
 class Lessee(Protocol):
     """Who holds a lease: a dependent's incarnation, or a borrower."""
 
+    # Whether it should have left by now, and no state of a component says so.
+    overdue: bool
+
     def begin_drain(self, cause: Cause) -> None:
         """Begin to leave; synchronous, idempotent, keeps the first cause."""
 
@@ -102,6 +105,8 @@ class Incarnation:
     works: Gauge = attrs.field(factory=Gauge)
     frame: trio.Nursery | None = None
     runner_task: trio.lowlevel.Task | None = None
+    # As a lessee its state tells.
+    overdue: bool = False
 
     def __str__(self) -> str:
         return f"{self.name}#{self.epoch}"

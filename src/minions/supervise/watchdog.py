@@ -26,6 +26,7 @@ class Watched(Protocol):
 
     name: str
     epoch: int
+    overdue: bool
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         """Return the tasks whose stacks say why."""
