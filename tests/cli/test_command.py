@@ -495,3 +495,24 @@ class Hangs(Minion[Line, Seen]):
     async def hang(self) -> None:
         await trio.sleep_forever()
 """
+
+
+EXITS = """
+
+class Exits(Plain):
+    @minion_step
+    async def exit(self) -> None:
+        raise SystemExit(7)
+"""
+
+
+def test_an_exit_of_a_step_is_the_exit_of_the_program(folder: Path) -> None:
+    append(folder, EXITS, "parts.py")
+    (folder / "minions.toml").write_text(
+        '[[orchestration]]\nminion = "parts:Exits"\npipeline = "parts:Lines"\n'
+    )
+
+    with pytest.raises(SystemExit) as caught:
+        main(["run", str(folder)])
+
+    assert caught.value.code == 7

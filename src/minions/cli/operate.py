@@ -34,17 +34,23 @@ async def operate(plan: SystemPlan, signals: SignalCount, voice: Voice) -> None:
         MinionsError: As ``open_gru`` and ``start_minion``.
     """
     opened = False
+    problem: BaseException | None = None
     async with trio.open_nursery() as watchers:
         try:
             async with open_gru(plan.file.state, options=plan.file.options) as gru:
                 opened = True
                 watchers.start_soon(_tell_progress, gru, signals, voice)
                 await _start(gru, plan)
-        except StoreError as exc:
-            if opened:
-                raise
-            raise RefusedError(str(exc)) from exc
+        except trio.Cancelled:
+            raise
+        # It must not end up in the nursery's group.
+        except BaseException as exc:  # noqa: BLE001  # raised below
+            problem = exc
         watchers.cancel_scope.cancel(reason="the system has ended")
+    if isinstance(problem, StoreError) and not opened:
+        raise RefusedError(str(problem)) from problem
+    if problem is not None:
+        raise problem
 
 
 async def _start(gru: Gru, plan: SystemPlan) -> None:

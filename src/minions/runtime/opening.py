@@ -109,8 +109,8 @@ def _raise(problems: list[BaseException]) -> None:
     """Raise what ended a Gru; what only followed from its stop is no reason."""
     refused = (NotRunningError, DependencyLost)
     reasons = [p for p in problems if not isinstance(p, refused)] or problems
-    # Ctrl-C again and again is one Ctrl-C.
-    if all(isinstance(reason, KeyboardInterrupt) for reason in reasons):
+    # Many may exit at once, and Ctrl-C may come again: the first one says it.
+    if all(isinstance(reason, KeyboardInterrupt | SystemExit) for reason in reasons):
         reasons = reasons[:1]
     if len(reasons) == 1:
         raise reasons[0]
