@@ -452,3 +452,15 @@ async def test_a_failed_start_holds_no_source_of_others(
             await gru.start_minion(Unable, EndsSlowly)
 
         assert await first.wait() == "ended"
+
+
+async def test_notices_are_heard_from_the_call_on(autojump_clock: MockClock) -> None:
+    """Also if the first look comes later, and even behind the end."""
+    async with open_gru(None) as gru:
+        notices = gru.notices()
+        await gru.start(LeavesSlowly)
+        await gru.stop()
+
+    heard = [type(notice).__name__ async for notice in notices]
+    assert heard[0] == "ComponentStarting"
+    assert heard[-1] == "ComponentEnded"

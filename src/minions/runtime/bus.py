@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
@@ -19,6 +20,7 @@ _KEPT = 1000
 class _Reader:
     kept: deque[Notice] = attrs.field(factory=deque)
     lost: int = 0
+    closed: bool = False
     came: trio.Event = attrs.field(factory=trio.Event)
 
     def put(self, notice: Notice) -> None:
@@ -28,6 +30,25 @@ class _Reader:
         self.kept.append(notice)
         self.came.set()
 
+    def close(self) -> None:
+        self.closed = True
+        self.came.set()
+
+    def __aiter__(self) -> _Reader:
+        return self
+
+    async def __anext__(self) -> Notice:
+        await trio.lowlevel.checkpoint()
+        while not (self.lost or self.kept or self.closed):
+            self.came = trio.Event()
+            await self.came.wait()
+        if self.lost:
+            lost, self.lost = self.lost, 0
+            return NoticesLost(count=lost)
+        if self.kept:
+            return self.kept.popleft()
+        raise StopAsyncIteration
+
 
 @attrs.define(eq=False)
 class NoticeBus:
@@ -35,7 +56,8 @@ class NoticeBus:
 
     # Called synchronously; must not raise.
     listeners: list[Callable[[Notice], None]] = attrs.field(factory=list)
-    _readers: list[_Reader] = attrs.field(factory=list)
+    # One that nobody iterates over any more goes by itself.
+    _readers: weakref.WeakSet[_Reader] = attrs.field(factory=weakref.WeakSet)
     _closed: bool = False
 
     def publish(self, notice: Notice) -> None:
@@ -49,23 +71,15 @@ class NoticeBus:
         """End all readers' iterations behind what they have."""
         self._closed = True
         for reader in self._readers:
-            reader.came.set()
+            reader.close()
 
-    async def read(self) -> AsyncIterator[Notice]:
-        """Iterate over the notices from now on; a slow reader loses the oldest."""
+    def read(self) -> AsyncIterator[Notice]:
+        """Return an iterator over the notices from now on.
+
+        A slow reader loses the oldest, and hears how many.
+        """
         reader = _Reader()
-        self._readers.append(reader)
-        try:
-            while True:
-                if reader.lost:
-                    lost, reader.lost = reader.lost, 0
-                    yield NoticesLost(count=lost)
-                if reader.kept:
-                    yield reader.kept.popleft()
-                elif self._closed:
-                    return
-                else:
-                    reader.came = trio.Event()
-                    await reader.came.wait()
-        finally:
-            self._readers.remove(reader)
+        self._readers.add(reader)
+        if self._closed:
+            reader.close()
+        return reader
