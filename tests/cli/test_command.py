@@ -110,7 +110,10 @@ def test_the_folder_is_the_current_one_by_default(
         ("[config]\n'parts:Cache' = 1", ["parts:Cache", "does not use"]),
         ("[config.'parts:Lines']\nx = 1", ["parts:Lines", "expected no config"]),
         ("[config.'parts:Greetr']", ["parts:Greetr", "did you mean 'Greeter'"]),
-        ("[[component]]\nclass = 'parts'", ["parts", '"module:Class"']),
+        (
+            "[[component]]\nclass = 'parts'",
+            ["'parts'", '"module:Class"', "found no such"],
+        ),
         ("[[component]]\nclass = 'nowhere:X'", ["nowhere:X", "No module named"]),
         ("[[component]]\nclass = 'parts:MODULE'", ["parts:MODULE", "found none"]),
         ("[[component]]\nclass = 'parts:trio'", ["parts:trio", "expected a class"]),
@@ -134,6 +137,18 @@ def test_state_must_be_text(folder: Path, refusal: Refusal) -> None:
     (folder / "minions.toml").write_text("state = 5")
 
     assert "'state': expected str, found 5" in refusal("run", str(folder))
+
+
+@pytest.mark.parametrize("value", ["'json'", "'x'", "['format']", "[]", "1"])
+def test_a_table_must_be_one(folder: Path, refusal: Refusal, value: str) -> None:
+    """Text and arrays "have" keys, too, and would pass for an empty table."""
+    path = folder / "minions.toml"
+    path.write_text(f"log = {value}\n{path.read_text()}")
+
+    said = refusal("run", "--check", str(folder))
+
+    assert "log" in said
+    assert "expected a table" in said
 
 
 def test_a_file_must_name_something_to_run(folder: Path, refusal: Refusal) -> None:

@@ -129,7 +129,9 @@ def _import_class(path: str) -> type:
     """
     module, colon, names = path.partition(":")
     if not (module and colon and names):
-        raise DefinitionError(f'{path}: expected "module:Class"; write it so')
+        raise DefinitionError(
+            f'{path!r}: expected "module:Class", found no such pair; write it so'
+        )
     found: Any
     try:
         found = importlib.import_module(module)

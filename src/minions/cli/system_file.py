@@ -10,6 +10,7 @@ import cattrs
 import msgspec
 from cattrs import BaseConverter
 from cattrs.cols import list_structure_factory
+from cattrs.gen import make_dict_structure_fn
 
 from minions.declare.config import load_config
 from minions.options import GruOptions
@@ -149,6 +150,16 @@ def _is_list(kind: Any) -> bool:
     return getattr(kind, "__origin__", None) is list
 
 
+def _make_table_hook(kind: Any, converter: BaseConverter) -> Any:
+    structure = make_dict_structure_fn(kind, converter)
+
+    def table(value: object, kind: Any) -> Any:
+        # Text "has" keys, too: it would pass for a table without any.
+        return structure(_table(value, kind), kind)
+
+    return table
+
+
 def _component(value: object, kind: type[ComponentTable]) -> ComponentTable:
     path = value.get("class") if isinstance(value, dict) else None
     if not isinstance(path, str):
@@ -167,5 +178,6 @@ _converter.register_structure_hook(str, _text)
 for _kind in (int, float, bool):
     _converter.register_structure_hook(_kind, _number)
 _converter.register_structure_hook_func(_is_table, _table)
+_converter.register_structure_hook_factory(attrs.has, _make_table_hook)
 _converter.register_structure_hook(ComponentTable, _component)
 _converter.register_structure_hook_factory(_is_list, _make_tables_hook)
