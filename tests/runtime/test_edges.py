@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -625,3 +626,29 @@ def test_ctrl_c_again_and_again_leaves_in_order() -> None:
         trio.run(main, clock=MockClock(autojump_threshold=0))
 
     assert log == ["down"]
+
+
+def test_a_signal_stops_the_grus_of_other_threads_too() -> None:
+    opened, ends = threading.Event(), list[str]()
+
+    async def elsewhere() -> None:
+        async with open_gru(None) as gru:
+            orchestration = await gru.start_minion(Patient, Outside)
+            opened.set()
+            with trio.fail_after(10):
+                ends.append(await orchestration.wait())
+
+    async def main() -> None:
+        async with open_gru(None) as gru:
+            orchestration = await gru.start_minion(Patient, Outside)
+            opened.wait(10)
+            signal.raise_signal(signal.SIGTERM)
+            with trio.fail_after(10):
+                ends.append(await orchestration.wait())
+
+    thread = threading.Thread(target=trio.run, args=(elsewhere,))
+    thread.start()
+    run(main)
+
+    thread.join(10)
+    assert ends == ["stopped", "stopped"]

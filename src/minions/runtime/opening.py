@@ -34,8 +34,8 @@ from minions.supervise import Group, open_group
 
 __all__ = ["open_gru", "open_grus"]
 
-open_grus: list[Gru] = []
-"""The Grus of this process, for who handles its OS signals."""
+open_grus: dict[Gru, trio.lowlevel.TrioToken] = {}
+"""The Grus of this process, and whose run each is of: for who handles OS signals."""
 
 
 @contextlib.asynccontextmanager
@@ -151,11 +151,11 @@ async def _make(
 ) -> AsyncIterator[tuple[Gru, House]]:
     async with trio.open_nursery() as tasks:
         gru, house = await _wire(group, store, bus, tasks, durable=durable)
-        open_grus.append(gru)
+        open_grus[gru] = trio.lowlevel.current_trio_token()
         try:
             yield gru, house
         finally:
-            open_grus.remove(gru)
+            del open_grus[gru]
             tasks.cancel_scope.cancel(reason="the Gru has ended")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -102,11 +103,11 @@ async def _obey(
         counted.last = signal.Signals(number)
         if not open_grus or counted.count >= _GIVE_UP:
             return
-        for gru in list(open_grus):
-            if counted.count == _CUT:
-                gru.cut_over()
-            else:
-                gru.ask_stop()
+        for gru, token in list(open_grus.items()):
+            action = gru.cut_over if counted.count == _CUT else gru.ask_stop
+            # In its own run, which may be one of another thread.
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(action)
         say(_progress(counted))
 
 
@@ -117,7 +118,8 @@ def _progress(counted: SignalCount) -> str:
     text = f"{counted.last.name}: {what}"
     waiting = [
         f"{o.id} ({o.unfinished} unfinished)"
-        for gru in open_grus
+        for gru, token in open_grus.items()
+        if token is trio.lowlevel.current_trio_token()
         for o in gru.snapshot().orchestrations.values()
         if o.unfinished
     ]
