@@ -108,8 +108,7 @@ class Gru:
         """
         self._house.check_open()
         classes = [resolve(component) for component in components]
-        names = [component_identity(cls) for cls in classes]
-        self._add_resources("gru.start", classes, names)
+        names = self._add_resources("gru.start", classes)
         self._house.hold(names)
         try:
             for name in names:
@@ -149,10 +148,10 @@ class Gru:
             StartError: It did not come up.
         """
         self._house.check_open()
-        identity = provided_identity(cls, name)
         if name is None:
-            self._add_resources("gru.borrow", [cls], [identity])
+            (identity,) = self._add_resources("gru.borrow", [cls])
         else:
+            identity = provided_identity(cls, name)
             self._components.add_provided(cls, name)
         self._house.hold([identity])
         try:
@@ -278,8 +277,9 @@ class Gru:
         """Iterate over notices from now on; a slow reader loses the oldest."""
         return self._bus.read()
 
-    def _add_resources(self, call: str, classes: list[type], names: list[str]) -> None:
+    def _add_resources(self, call: str, classes: list[type]) -> list[str]:
         reading = self._components.reader.read(classes, {})
+        names = [component_identity(cls) for cls in classes]
         for name in names:
             if not isinstance(reading.specs[name], ResourceSpec | ProvidedSpec):
                 raise DefinitionError(
@@ -287,6 +287,7 @@ class Gru:
                     f" {reading.specs[name].kind}; use start_minion"
                 )
         self._components.add_resources(reading)
+        return names
 
     def _name(self, component: type | str) -> str:
         if isinstance(component, str) and component in self._group.members:

@@ -16,7 +16,7 @@ import attrs
 import outcome
 import trio
 
-from minions.errors import SnapshotError
+from minions.errors import SnapshotError, StoreFullError
 from minions.notices import EventsRejected, Notice
 from minions.runtime.codecs import SourceCodecs
 from minions.runtime.ledger import Ledger
@@ -149,8 +149,7 @@ class Intake:
                 " second one; await the first, since positions have an order"
             )
         call = self._call(events, cursor)
-        for table in self.tables:
-            table.check_unfinished(len(events))
+        self._check_size(len(events))
         self._cursor_busy = self._cursor_busy or cursor is not None
         try:
             await self._enter(call)
@@ -163,6 +162,20 @@ class Intake:
             self.position = call.position
         call.accepted()
         return tuple(call.ids)
+
+    def _check_size(self, count: int) -> None:
+        """Refuse what would never fit.
+
+        Raises:
+            StoreFullError: More than ``max_unfinished`` at once.
+        """
+        for table in self.tables:
+            limit = table.bounds.max_unfinished
+            if count > limit:
+                raise StoreFullError(
+                    f"{table.id}: expected at most max_unfinished = {limit} events at"
+                    f" once, found {count}; emit fewer at a time"
+                )
 
     async def _enter(self, call: _Call) -> None:
         """Reserve the places, or wait in line for them."""

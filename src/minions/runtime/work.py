@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol
 
 import attrs
 
-from minions.errors import StoreFullError
 from minions.supervise.incarnation import Gauge
 from minions.workflow.record import WorkflowRecord
 
@@ -136,18 +135,6 @@ class WorkTable:
         if active + count > bounds.max_unfinished and active:
             return False
         return active + count <= limit or (count > limit and not active)
-
-    def check_unfinished(self, count: int) -> None:
-        """Refuse what would never fit.
-
-        Raises:
-            StoreFullError: More than ``max_unfinished`` at once.
-        """
-        if count > self.bounds.max_unfinished:
-            raise StoreFullError(
-                f"{self.id}: expected at most max_unfinished ="
-                f" {self.bounds.max_unfinished} events at once, found {count}"
-            )
 
     def reserve(self, work: Work) -> None:
         """Take a place for an event whose record is being written."""
