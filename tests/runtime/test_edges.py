@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
 from minions import (
@@ -493,6 +494,12 @@ def test_the_process_ends_when_only_what_is_stuck_is_left(tmp_path: Path) -> Non
     assert done.stdout.splitlines() == ["waiting", "other is released"]
 
 
+class ShutsDown(Resource):
+    async def shutdown(self) -> None:
+        await trio.sleep(0.05)
+        log.append("down")
+
+
 class Patient(Minion[Number, Nothing]):
     seconds: ClassVar[float] = 0.05
 
@@ -504,6 +511,7 @@ class Patient(Minion[Number, Nothing]):
 
 async def interrupted(times: int) -> str:
     async with open_gru(None) as gru:
+        await gru.start(ShutsDown)
         await gru.start_minion(Patient, Outside)
         await gru.emit(Outside, Number(1))
         for _ in range(times):
@@ -542,12 +550,50 @@ def test_the_second_signal_cuts_over() -> None:
     assert log == []
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_body_that_only_waits_is_left_once_all_has_stopped(times: int) -> None:
+    """It may finish what it does until then: the answer of a workflow, say."""
+    Patient.seconds = 0.05
+
+    async def main() -> str:
+        async with open_gru(None) as gru:
+            await gru.start(ShutsDown)
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+                await trio.sleep(0.01)
+            try:
+                await trio.sleep_forever()
+            finally:
+                log.append("left")
+        await trio.lowlevel.checkpoint()
+        return "behind the block"
+
+    assert run(main, say=log.append) == "behind the block"
+
+    assert log[0] == "SIGINT: stopping in order"
+    assert log[-2:] == ["down", "left"]
+
+
+def test_a_body_that_asks_for_the_stop_goes_on() -> None:
+    async def main() -> None:
+        async with open_gru(None) as gru:
+            await gru.start(ShutsDown)
+            await gru.stop()
+            await trio.sleep(0.01)
+            log.append("goes on")
+
+    run(main)
+
+    assert log == ["down", "goes on"]
+
+
 def test_the_third_signal_raises_a_plain_keyboard_interrupt() -> None:
     Patient.seconds = 3600
 
     with pytest.raises(KeyboardInterrupt) as caught:
-        run(interrupted, 3)
+        run(interrupted, 3, say=log.append)
 
+    assert log[-1].startswith("SIGINT: giving up")
     assert not isinstance(caught.value, BaseExceptionGroup)
 
 

@@ -24,6 +24,9 @@ class House:
         self._roots: dict[str, int] = {}
         self._stop_asked = trio.Event()
         self._draining = trio.CancelScope()
+        self._leaving = False
+        self.body: trio.CancelScope = trio.CancelScope()
+        """Around the body of the block."""
         self.stopped: trio.Event = trio.Event()
         """Set when all components have ended after a stop that was asked for."""
 
@@ -68,6 +71,16 @@ class House:
         self._components.closing = True
         self._components.poke()
 
+    def leave(self) -> None:
+        """Ask for an ordered stop, and let the program go on behind the block then."""
+        self._leaving = True
+        self.ask_stop()
+        self._end_body()
+
+    def _end_body(self) -> None:
+        if self._leaving and self.stopped.is_set():
+            self.body.cancel(reason="an OS signal has stopped the Gru")
+
     @trio.lowlevel.enable_ki_protection
     def cut_over(self) -> None:
         """End all drains now."""
@@ -103,6 +116,7 @@ class House:
         """Tell all who wait that everything has ended, however that came."""
         self._orchestrations.close()
         self.stopped.set()
+        self._end_body()
 
     async def finish(self) -> None:
         """Wait until nothing is left to do; then stop.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from os import PathLike
 
+import attrs
 import trio
 
 from minions.errors import DependencyLost, NotRunningError
@@ -34,8 +35,20 @@ from minions.supervise import Group, open_group
 
 __all__ = ["open_gru", "open_grus"]
 
-open_grus: dict[Gru, trio.lowlevel.TrioToken] = {}
-"""The Grus of this process, and whose run each is of: for who handles OS signals."""
+
+@attrs.frozen(eq=False)
+class OpenGru:
+    """What who handles OS signals needs to know of a Gru besides."""
+
+    token: trio.lowlevel.TrioToken
+    """Of the run that it is in."""
+
+    leave: Callable[[], None]
+    """Stops it in order, and then ends what its body still waits for."""
+
+
+open_grus: dict[Gru, OpenGru] = {}
+"""The Grus of this process."""
 
 
 @contextlib.asynccontextmanager
@@ -81,8 +94,9 @@ async def open_gru(
                     async with parts as (gru, house):
                         ended.callback(house.close)
                         try:
-                            yield gru
-                            await house.finish()
+                            with house.body:
+                                yield gru
+                                await house.finish()
                         except trio.Cancelled:
                             raise
                         except BaseException as exc:  # noqa: BLE001  # raised below
@@ -151,7 +165,8 @@ async def _make(
 ) -> AsyncIterator[tuple[Gru, House]]:
     async with trio.open_nursery() as tasks:
         gru, house = await _wire(group, store, bus, tasks, durable=durable)
-        open_grus[gru] = trio.lowlevel.current_trio_token()
+        token = trio.lowlevel.current_trio_token()
+        open_grus[gru] = OpenGru(token, house.leave)
         try:
             yield gru, house
         finally:

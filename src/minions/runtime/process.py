@@ -37,9 +37,11 @@ def run(
 ) -> T:
     """Run an async function, and stop its Grus in order on SIGINT and SIGTERM.
 
-    The first signal stops every open Gru in order and says what it waits for; the
-    function goes on behind their blocks.  The second cuts over, the third raises
-    ``KeyboardInterrupt``.  Without an open Gru the first one raises it.
+    The first signal stops every open Gru in order and says what it waits for.  Once
+    a Gru has stopped, what its body still waits for is cancelled, and the function
+    goes on behind its block.  The second signal cuts over, the third raises
+    ``KeyboardInterrupt``; without an open Gru the first one does.  What shields
+    itself, and a thread, hold the process up even then: SIGKILL ends them.
 
     Args:
         async_function: Called with *args*; its result is returned.
@@ -101,27 +103,37 @@ async def _obey(
     async for number in received:
         counted.count += 1
         counted.last = signal.Signals(number)
-        if not open_grus or counted.count >= _GIVE_UP:
+        if not open_grus:
             return
-        for gru, token in list(open_grus.items()):
-            action = gru.cut_over if counted.count == _CUT else gru.ask_stop
+        if counted.count >= _GIVE_UP:
+            say(_progress(counted))
+            return
+        for gru, opened in list(open_grus.items()):
+            action = gru.cut_over if counted.count == _CUT else opened.leave
             # In its own run, which may be one of another thread.
             with contextlib.suppress(trio.RunFinishedError):
-                token.run_sync_soon(action)
+                opened.token.run_sync_soon(action)
         say(_progress(counted))
 
 
 def _progress(counted: SignalCount) -> str:
     """Say what the stop waits for."""
     assert counted.last is not None
-    what = "stopping in order" if counted.count < _CUT else "cutting over"
-    text = f"{counted.last.name}: {what}"
+    what = {1: "stopping in order", _CUT: "cutting over"}.get(counted.count)
+    text = f"{counted.last.name}: {what or 'giving up'}"
+    token = trio.lowlevel.current_trio_token()
+    snapshots = [g.snapshot() for g, each in open_grus.items() if each.token is token]
     waiting = [
         f"{o.id} ({o.unfinished} unfinished)"
-        for gru, token in open_grus.items()
-        if token is trio.lowlevel.current_trio_token()
-        for o in gru.snapshot().orchestrations.values()
-        if o.unfinished
+        for snapshot in snapshots
+        for o in snapshot.orchestrations.values()
+        if o.unfinished and (what or o.running)
+    ]
+    waiting += [
+        f"{name} ({component.state})"
+        for snapshot in snapshots
+        for name, component in snapshot.components.items()
+        if component.state in {"draining", "releasing", "stuck"}
     ]
     return f"{text}; waits for {', '.join(waiting)}" if waiting else text
 
