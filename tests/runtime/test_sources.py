@@ -583,6 +583,28 @@ async def test_emit_from_outside_needs_a_pipeline_without_a_source(
         await gru.stop()
 
 
+class SlowOutside(Outside):
+    async def startup(self) -> None:
+        await trio.sleep(2)
+
+
+async def test_emit_from_outside_before_anybody_subscribes_is_refused(
+    state: State, autojump_clock: MockClock
+) -> None:
+    """Else it would return, and the event would have gone to nobody."""
+    async with open_gru(state) as gru, trio.open_nursery() as nursery:
+        nursery.start_soon(gru.start_minion, Collector, SlowOutside)
+        await trio.sleep(1)
+
+        with pytest.raises(NotRunningError, match="found none"):
+            await gru.emit(SlowOutside, Number(1))
+
+        await trio.sleep(2)
+        assert await gru.emit(SlowOutside, Number(2)) == ("w1",)
+        await gru.stop()
+    assert seen == [2]
+
+
 async def test_emit_from_outside_after_the_stop_is_refused(
     state: State, autojump_clock: MockClock
 ) -> None:

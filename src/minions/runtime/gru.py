@@ -191,7 +191,7 @@ class Gru:
 
         Raises:
             DefinitionError: The pipeline has a source of its own.
-            NotRunningError: It was not started.
+            NotRunningError: It was not started, or nobody subscribes to it.
             TypeError: The event is of another class.
             trio.ClosedResourceError: This Gru is stopping.
         """

@@ -78,7 +78,14 @@ class Launcher:
                 f" {'produce_event' if spec.source == 'produce' else 'run'}; take that"
                 " away, or emit there"
             )
-        return self._subscriptions.intake(pipeline)
+        intake = self._subscriptions.intake(pipeline)
+        if not intake.tables:
+            raise NotRunningError(
+                f"{pipeline}: expected a subscription to it, found none: the event"
+                " would be lost; emit when start_minion has returned, and before the"
+                " last orchestration with it is stopped"
+            )
+        return intake
 
     # Starting.
 
