@@ -587,13 +587,33 @@ def test_a_body_that_asks_for_the_stop_goes_on() -> None:
     assert log == ["down", "goes on"]
 
 
+class Exits(Minion[Number, Nothing]):
+    @minion_step
+    async def leave(self) -> None:
+        raise SystemExit(3)
+
+
+async def test_an_exit_of_a_step_leaves_a_body_that_only_waits(
+    autojump_clock: MockClock,
+) -> None:
+    with pytest.raises(SystemExit, match="3"), trio.fail_after(60):
+        async with open_gru(None) as gru:
+            await gru.start(ShutsDown)
+            await gru.start_minion(Exits, Outside)
+            await gru.emit(Outside, Number(1))
+            await trio.sleep_forever()
+
+    assert log == ["down"]
+
+
 def test_the_third_signal_raises_a_plain_keyboard_interrupt() -> None:
     Patient.seconds = 3600
 
     with pytest.raises(KeyboardInterrupt) as caught:
         run(interrupted, 3, say=log.append)
 
-    assert log[-1].startswith("SIGINT: giving up")
+    assert log[-2].startswith("SIGINT: giving up; waits for")
+    assert log[-1] == "down"
     assert not isinstance(caught.value, BaseExceptionGroup)
 
 

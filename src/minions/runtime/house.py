@@ -79,7 +79,7 @@ class House:
 
     def _end_body(self) -> None:
         if self._leaving and self.stopped.is_set():
-            self.body.cancel(reason="an OS signal has stopped the Gru")
+            self.body.cancel(reason="the Gru has stopped")
 
     @trio.lowlevel.enable_ki_protection
     def cut_over(self) -> None:
@@ -92,6 +92,8 @@ class House:
     async def keep(self) -> None:
         """End what is exhausted, and stop what nobody uses any more."""
         while True:
+            if self._group.errors:  # one asks for the end of all
+                self.leave()
             self._orchestrations.end_exhausted()
             self.collect()
             self._orchestrations.settle_ends()
