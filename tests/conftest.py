@@ -45,3 +45,34 @@ def run_python(tmp_path: Path) -> RunPython:
         )
 
     return run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of the property suite of supervision."""
+    parser.addoption(
+        "--tally",
+        type=int,
+        metavar="N",
+        help="play N random systems in each placement, and show in how many of them"
+        " each misfortune happened",
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show how often each misfortune happened, in each placement."""
+    tallies: dict[str, dict[str, int]] = {}
+    reports = [r for k in ("passed", "failed") for r in terminalreporter.getreports(k)]
+    for report in reports:
+        for name, value in report.user_properties:
+            if name.startswith("tally "):
+                tallies[name.removeprefix("tally ")] = value
+    asked = terminalreporter.config.getoption("--tally")
+    if not tallies or not (asked or terminalreporter.verbosity > 0):
+        return
+    terminalreporter.section("examples in which it happened")
+    placements = sorted(tallies)
+    columns = "".join(f"{name:>12}" for name in placements)
+    terminalreporter.write_line(f"{'misfortune':<32}{columns}")
+    for what in sorted({what for tally in tallies.values() for what in tally}):
+        counts = "".join(f"{tallies[name].get(what, 0):>12}" for name in placements)
+        terminalreporter.write_line(f"{what:<32}{counts}")

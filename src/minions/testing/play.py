@@ -6,28 +6,31 @@ The checks, for every edge from c to d (c needs d):
   inside d's, from ready to the beginning of ``release``;
 * work last: d's own tasks end after c has left, unless d itself has crashed;
 * readiness: c acquires only when d is up in its current life;
-* blast radius: who drains for a dependency leased just that life of it, and
-  whoever leased a life that drains is draining in the same instant;
+* blast radius: who drains for a dependency leased just that life of it, whoever
+  leased a life that drains is draining in the same instant, and no component ends
+  two lives for one and the same reason;
+* storms: in no window are there more restarts than the budgets admit;
 * reports: every exception raised appears in exactly one notice;
-* ends: nothing is left, and everything comes up again that has what it needs.
+* prompt end: a cancellation is heard by all at once, and takes no longer than the
+  graces along a path;
+* ends: nothing is left, neither a lease, nor a task, nor a thread, and everything
+  comes up again that has what it needs.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-import signal
-import threading
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
 from random import Random
 from typing import Literal
 
-import attrs
 import trio
 from trio.testing import MockClock
 
 from minions.notices import (
+    ComponentBackoff,
     ComponentCrashed,
     Notice,
     ShutdownFailed,
@@ -35,35 +38,30 @@ from minions.notices import (
 )
 from minions.options import Backoff, GruOptions, Restart
 from minions.supervise import (
-    Cause,
     CauseKind,
     Group,
     Incarnation,
     Life,
     Plan,
-    RunEnd,
     State,
     open_group,
 )
-from minions.testing.scenarios import Order, Scenario, Where, name_of
+from minions.testing.acting import OVERSTAY, Acting, World, interrupt
+from minions.testing.checks import check_notices
+from minions.testing.leftovers import Leftovers
+from minions.testing.scenarios import Order, Scenario, name_of
 
-__all__ = ["OPTIONS", "World", "play"]
+__all__ = ["OPTIONS", "POLICY", "World", "check_recovered", "finite_clock", "play"]
 
 OPTIONS = GruOptions(grace=1, start_timeout=2, settle=0.05, wants_timeout=0.37)
-_POLICY = Restart(max_restarts=3, within=60, backoff=Backoff(base=0.1, cap=0.5))
-# Longer than any grace: what overstays this long must have been reported.
-_OVERSTAY = 3.0
+POLICY = Restart(max_restarts=3, within=60, backoff=Backoff(base=0.1, cap=0.5))
 # By then every delay, fault and hang of a scenario is over.
 _HORIZON = 60.0
 # So many rounds of the run loop with nothing to do and no deadline to wait for.
 _DEADLOCK = 1000
 
 
-class Misfortune(Exception):  # noqa: N818  # drawn, not a mistake
-    """An exception of a scenario; its text is unique."""
-
-
-def _finite_clock() -> MockClock:
+def finite_clock() -> MockClock:
     """Return virtual time that ends the run when nothing can ever happen again.
 
     What is shielded cannot be cancelled, so that a deadlock of the supervisor
@@ -83,166 +81,11 @@ def _finite_clock() -> MockClock:
     return clock
 
 
-@attrs.define(eq=False)
-class World:
-    """What is observed while a scenario is played."""
-
-    scenario: Scenario
-    notices: list[Notice] = attrs.field(factory=list)
-    lives: list[Acting] = attrs.field(factory=list)
-    raised: list[str] = attrs.field(factory=list)
-    happened: Counter[str] = attrs.field(factory=Counter)
-    tasks: int = 0
-    cancelled_at: float | None = None
-    ended_at: float = 0.0
-    timers: trio.Nursery | None = None
-
-    def misfortune(self, what: str) -> Misfortune:
-        """Make the next exception, to be found in one notice later."""
-        text = f"misfortune {len(self.raised)} in {what}"
-        self.raised.append(text)
-        return Misfortune(text)
-
-    def living(self, dependency: Incarnation) -> list[str]:
-        """Name the lives that lease *dependency* and have not ended."""
-        return [
-            str(life.incarnation)
-            for life in self.lives
-            if not life.gone
-            and any(held is dependency for held in life.incarnation.needs.values())
-        ]
-
-
-@attrs.define(eq=False)
-class Acting(Life):
-    """A life that behaves as its node says, and looks around while it does."""
-
-    world: World
-    number: int
-    incarnation: Incarnation
-    ready: bool = False
-    leaving: bool = False
-    gone: bool = False
-    own_tasks: int = 0
-    stack: AsyncExitStack = attrs.field(factory=AsyncExitStack)
-
-    async def acquire(self) -> None:
-        """Start up, in order or not."""
-        node = self.world.scenario.nodes[self.number]
-        for name in map(name_of, node.needs):
-            held = self.incarnation.needs[name].life
-            assert isinstance(held, Acting)
-            assert held.ready, f"{self.incarnation} starts without {name}"
-            assert not held.leaving, f"{self.incarnation} starts as {name} leaves"
-        try:
-            await trio.sleep(node.startup)
-            await self._act("startup")
-            await self.stack.enter_async_context(self._context())
-        except BaseException:
-            self.gone = True
-            raise
-        assert self.incarnation.nursery is not None
-        self.incarnation.nursery.start_soon(self._background)
-        self.ready = True
-
-    @asynccontextmanager
-    async def _context(self) -> AsyncIterator[None]:
-        """Be the context manager whose inner task may fail."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._act, "context")
-            yield
-            nursery.cancel_scope.cancel()
-
-    async def run(self) -> RunEnd:
-        """Work until cancelled."""
-        async with self._counted():
-            await self._act("run")
-            await trio.sleep_forever()
-        return RunEnd.RETURNED
-
-    async def _background(self) -> None:
-        async with self._counted():
-            await self._act("background")
-            await trio.sleep_forever()
-
-    @asynccontextmanager
-    async def _counted(self) -> AsyncIterator[None]:
-        self.own_tasks += 1
-        self.world.tasks += 1
-        try:
-            yield
-        except trio.Cancelled:
-            left = self.world.living(self.incarnation)
-            crashed = self.incarnation.crashed
-            assert crashed or not left, f"{self.incarnation} stops work before {left}"
-            raise
-        finally:
-            self.own_tasks -= 1
-            self.world.tasks -= 1
-
-    async def release(self, problem: BaseException | None) -> None:
-        """Shut down, in order or not."""
-        self.leaving = True
-        left = self.world.living(self.incarnation)
-        assert not left, f"{self.incarnation} releases before {left}"
-        assert not self.own_tasks, f"{self.incarnation} releases before its tasks end"
-        node = self.world.scenario.nodes[self.number]
-        try:
-            if problem is not None:
-                await self.stack.__aexit__(
-                    type(problem), problem, problem.__traceback__
-                )
-                return
-            await self.stack.aclose()
-            await trio.sleep(node.shutdown)
-            await self._act("shutdown")
-        finally:
-            self.gone = True
-
-    async def _act(self, where: Where) -> None:
-        node, epoch = self.world.scenario.nodes[self.number], self.incarnation.epoch
-        for hang in node.hangs:
-            if (hang.where, hang.epoch) == (where, epoch):
-                self.world.happened[f"hang: {hang.how} in {where}"] += 1
-                await self._hang(hang.how)
-        for fault in node.faults:
-            if (fault.where, fault.epoch) == (where, epoch):
-                await trio.sleep(fault.after)
-                self.world.happened[f"crash in {where}"] += 1
-                if self.incarnation.cause is not None and where != "shutdown":
-                    self.world.happened["crash during a drain"] += 1
-                raise self.world.misfortune(f"{where} of {self.incarnation}")
-
-    async def _hang(self, how: Literal["forever", "shield", "thread"]) -> None:
-        if how == "forever":
-            await trio.sleep_forever()
-        elif how == "shield":
-            with trio.CancelScope(
-                shield=True, deadline=trio.current_time() + _OVERSTAY
-            ):
-                await trio.sleep_forever()
-        else:
-            done, back = threading.Event(), trio.Event()
-            assert self.world.timers is not None
-            self.world.timers.start_soon(_set_later, done, back)
-            try:
-                await trio.to_thread.run_sync(done.wait)
-            finally:
-                back.set()
-
-
-async def _set_later(done: threading.Event, back: trio.Event) -> None:
-    """End a thread's wait, and keep the clock from jumping until it is back."""
-    try:
-        await trio.sleep(_OVERSTAY)
-    finally:
-        done.set()
-    while not back.is_set():
-        await trio.lowlevel.checkpoint()
-
-
 def play(
-    scenario: Scenario, *, placement: Literal["dominator", "flat"] = "dominator"
+    scenario: Scenario,
+    *,
+    placement: Literal["dominator", "flat"] = "dominator",
+    options: GruOptions = OPTIONS,
 ) -> World:
     """Play a scenario from its beginning to an ordered end.
 
@@ -250,43 +93,48 @@ def play(
         AssertionError: An invariant does not hold.
     """
     world = World(scenario)
-    clock = _finite_clock()
+    run = functools.partial(_play, world, placement, options)
     try:
-        trio.run(_play, world, placement, clock=clock)
+        trio.run(run, clock=finite_clock())
     except* KeyboardInterrupt:
-        assert any(order.what == "sigint" for order in scenario.orders)
+        assert world.happened["SIGINT"] or world.happened["SIGINT in a hook"]
     _check_end(world)
+    _check_storms(world, options)
     return world
 
 
-async def _play(world: World, placement: Literal["dominator", "flat"]) -> None:
+async def _play(
+    world: World, placement: Literal["dominator", "flat"], options: GruOptions
+) -> None:
     with trio.fail_after(20 * _HORIZON):
         async with trio.open_nursery() as world.timers:
+            before = Leftovers()
             with trio.CancelScope() as scope:
                 try:
-                    await _run_group(world, placement, scope)
+                    async with open_group(
+                        options=options,
+                        notify=world.note,
+                        placement=placement,
+                        random=Random(1),  # noqa: S311  # the same delays in both
+                    ) as group:
+                        await _act(world, group, scope)
                 finally:
                     world.ended_at = trio.current_time()
-            world.timers.cancel_scope.deadline = trio.current_time() + _OVERSTAY + 1
+                    # These are of the play itself: each ends a thread's wait.
+                    before.tasks |= world.timers.child_tasks
+                    before.check()
+            world.timers.cancel_scope.deadline = trio.current_time() + OVERSTAY + 1
 
 
-async def _run_group(
-    world: World, placement: Literal["dominator", "flat"], scope: trio.CancelScope
-) -> None:
-    async with open_group(
-        options=OPTIONS,
-        notify=world.notices.append,
-        placement=placement,
-        random=Random(1),  # noqa: S311  # the same delays in both placements
-    ) as group:
-        for number in range(len(world.scenario.nodes)):
-            group.add(_plan(world, number))
-        began = trio.current_time()
-        for order in world.scenario.orders:
-            await trio.sleep_until(began + order.at)
-            _carry_out(world, group, order, scope)
-        await trio.sleep(_HORIZON)
-        _check_recovered(group)
+async def _act(world: World, group: Group, scope: trio.CancelScope) -> None:
+    for number in range(len(world.scenario.nodes)):
+        group.add(_plan(world, number))
+    began = trio.current_time()
+    for order in world.scenario.orders:
+        await trio.sleep_until(began + order.at)
+        _carry_out(world, group, order, scope)
+    await trio.sleep(_HORIZON)
+    check_recovered(group)
 
 
 def _plan(world: World, number: int) -> Plan:
@@ -301,7 +149,7 @@ def _plan(world: World, number: int) -> Plan:
         make=make,
         needs=tuple(map(name_of, node.needs)),
         wants=tuple(map(name_of, node.wants)),
-        restart=_POLICY,
+        restart=POLICY,
     )
 
 
@@ -309,53 +157,84 @@ def _plan(world: World, number: int) -> Plan:
 def _carry_out(
     world: World, group: Group, order: Order, scope: trio.CancelScope
 ) -> None:
-    member = group.members[name_of(order.node)]
-    if order.what == "crash":
-        if member.current is not None and member.current.acquired:
-            world.happened["broken from outside"] += 1
-            group.crash(member.current, world.misfortune(f"{member.current}"))
-    elif order.what == "stop":
-        world.happened["stop"] += 1
+    member = group.members[name_of(order.target)]
+    if order.what in {"crash", "two crashes"}:
+        following = (order.target + 1) % len(group.members)
+        numbers = {order.target, following} if order.what != "crash" else {order.target}
+        for number in sorted(numbers):
+            current = group.members[name_of(number)].current
+            if current is not None and current.acquired:
+                world.happened["broken from outside"] += 1
+                group.crash(current, world.misfortune(f"{current}"))
+        return
+    if order.what == "restart" and group.stopping is not None:
+        return  # it would be refused
+    name = {"cancel": "outer cancel", "sigint": "SIGINT"}.get(order.what)
+    world.happened[name or f"operator's {order.what}"] += 1
+    if order.what == "stop":
         group.stop(member.name)
     elif order.what == "restart":
-        world.happened["restart"] += 1
         group.restart(member.name)
     elif order.what == "cancel":
-        world.happened["cancel"] += 1
         world.cancelled_at = trio.current_time()
         scope.cancel()
     else:
-        world.happened["sigint"] += 1
-        signal.raise_signal(signal.SIGINT)
+        interrupt()
 
 
-def _check_recovered(group: Group) -> None:
-    """Whoever has all that it needs is up, unless it failed or was stopped."""
+def check_recovered(group: Group) -> None:
+    """Check that whoever has all that it needs is up, unless it failed or was stopped.
+
+    Raises:
+        AssertionError: Somebody is not.
+    """
     for member in group.members.values():
         needs = [group.members[name] for name in member.plan.needs]
-        if all(need.state is State.UP for need in needs):
-            ends = {State.UP, State.FAILED, State.STOPPED}
+        ends = {State.FAILED, State.STOPPED}
+        if group.stopping is not None:
+            pass
+        elif all(need.state is State.UP for need in needs):
+            ends.add(State.UP)
         else:
-            ends = {State.WAITING, State.FAILED, State.STOPPED}
+            ends.add(State.WAITING)
         assert member.state in ends, f"{member.name} is {member.state} at rest"
 
 
 def _check_end(world: World) -> None:
+    check_notices(world.notices, world.scenario.needs(), world.scenario.wants())
     assert world.tasks == 0, "tasks are left"
     for life in world.lives:
-        assert life.gone or not life.ready, f"{life.incarnation} was never released"
-        _check_cause(life.incarnation)
-    reported = Counter(
-        leaf.message
-        for notice in world.notices
-        if isinstance(notice, ComponentCrashed | StartFailed | ShutdownFailed)
-        for leaf in notice.report.leaves
-    )
-    for text in world.raised:
-        assert reported[text] == 1, f"{text!r} is in {reported[text]} notices"
+        held = life.incarnation
+        assert life.gone or not life.ready, f"{held} was never released"
+        assert not held.lessees, f"a lease on {held} was not given back"
+        assert held.leases.count == held.runners.count == held.works.count == 0
+        _check_cause(held)
+    _check_reports(world)
+    _check_each_once(world)
     if world.cancelled_at is not None:
         took = world.ended_at - world.cancelled_at
         assert took <= _longest_path(world.scenario) + 1, f"the cancel took {took} s"
+        late = [
+            str(life.incarnation)
+            for life in world.lives
+            if life.incarnation.drained_at > world.cancelled_at
+        ]
+        assert not late, f"{late} did not hear the cancel at once"
+
+
+def _check_reports(world: World) -> None:
+    leaves = [
+        leaf
+        for notice in world.notices
+        if isinstance(notice, ComponentCrashed | StartFailed | ShutdownFailed)
+        for leaf in notice.report.leaves
+    ]
+    # What a life saw amiss is an exception of its hook, and so has become a notice.
+    amiss = [leaf.message for leaf in leaves if leaf.type == "AssertionError"]
+    assert not amiss, amiss
+    reported = Counter(leaf.message for leaf in leaves)
+    for text in world.raised:
+        assert reported[text] == 1, f"{text!r} is in {reported[text]} notices"
 
 
 def _check_cause(incarnation: Incarnation) -> None:
@@ -369,21 +248,61 @@ def _check_cause(incarnation: Incarnation) -> None:
         held = incarnation.needs.get(cause.component, incarnation)
         assert held.epoch == cause.epoch
         assert held is not incarnation, f"{incarnation} drains for a stranger"
-        _check_chain(cause)
-
-
-def _check_chain(cause: Cause) -> None:
     while cause.origin is not None:
         assert cause.hard == cause.origin.hard
         cause = cause.origin
     assert cause.kind is not CauseKind.DEPENDENCY
 
 
+def _check_each_once(world: World) -> None:
+    """One misfortune of one life ends at most one life of each component."""
+    ended: Counter[tuple[str, str, int]] = Counter()
+    for life in world.lives:
+        cause = life.incarnation.cause
+        while cause is not None and cause.origin is not None:
+            cause = cause.origin
+        assert cause is not None
+        if cause.component:
+            ended[life.incarnation.name, cause.component, cause.epoch] += 1
+    twice = [key for key, count in ended.items() if count > 1]
+    assert not twice, f"restarted twice for one cause: {twice}"
+
+
+def _check_storms(world: World, options: GruOptions) -> None:
+    """In any window, restarts are bounded by budgets: each one's, and that of all."""
+    orders = Counter(
+        name_of(order.target)
+        for order in world.scenario.orders
+        if order.what == "restart"
+    )
+    for number in range(len(world.scenario.nodes)):
+        name = name_of(number)
+
+        def is_own(notice: Notice, name: str = name) -> bool:
+            return isinstance(notice, ComponentBackoff) and notice.component == name
+
+        # An operator's restart gives a fresh budget.
+        budget = POLICY.max_restarts * (1 + orders[name])
+        worst = _most_charged(world, is_own, POLICY.within)
+        assert worst <= budget, f"{name} was charged {worst} times in one window"
+    worst = _most_charged(world, lambda _: True, 60.0)
+    assert worst <= options.max_component_restarts, f"{worst} restarts in one window"
+
+
+def _most_charged(world: World, which: Callable[[Notice], bool], within: float) -> int:
+    times = [
+        at
+        for at, notice in world.noted
+        if isinstance(notice, ComponentBackoff) and notice.charged and which(notice)
+    ]
+    return max((sum(t - within < u <= t for u in times) for t in times), default=0)
+
+
 def _longest_path(scenario: Scenario) -> float:
     """Return the largest sum of graces along a path, in seconds."""
     longest: list[float] = []
     for node in scenario.nodes:
-        hangs = sum(_OVERSTAY for hang in node.hangs if hang.how != "forever")
+        hangs = sum(OVERSTAY for hang in node.hangs if hang.how != "forever")
         below = max((longest[n] for n in node.needs + node.wants), default=0.0)
         longest.append(below + OPTIONS.grace + hangs)
     return max(longest)
