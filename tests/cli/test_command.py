@@ -46,7 +46,7 @@ def test_a_config_may_stand_in_the_file(
     assert "good day 1" in capsys.readouterr().out
 
 
-def test_a_config_may_stand_under_its_class(
+def test_a_minions_config_stands_under_its_orchestration(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "minions.toml").write_text(
@@ -54,9 +54,9 @@ def test_a_config_may_stand_under_its_class(
         '[config."parts:Greeter"]\ngreeting = "ahoy"\n'
     )
 
-    assert main(["run", str(folder)]) == 0
+    assert main(["run", str(folder)]) == 2
 
-    assert "ahoy 1" in capsys.readouterr().out
+    assert "found a minion; give its config where" in capsys.readouterr().err
 
 
 def test_two_orchestrations_begin_with_the_same_event(

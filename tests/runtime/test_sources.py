@@ -384,12 +384,25 @@ async def test_emit_many_is_one_commit(state: State, autojump_clock: MockClock) 
     assert sorted(seen) == list(range(100))
 
 
-@pytest.mark.parametrize("bad", [Text("x"), Number(2**80)], ids=["class", "value"])
+@attrs.frozen
+class LargeNumber(Number):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (Text("x"), TypeError),
+        (LargeNumber(1), TypeError),
+        (Number(2**80), SnapshotError),
+    ],
+    ids=["class", "subclass", "value"],
+)
 async def test_emit_many_accepts_all_or_none(
-    bad: Any, state: State, autojump_clock: MockClock
+    bad: Any, error: type[Exception], state: State, autojump_clock: MockClock
 ) -> None:
     async def body(pipeline: ByHand) -> None:
-        with pytest.raises((TypeError, SnapshotError)):
+        with pytest.raises(error):
             await pipeline.emit_many([Number(1), bad, Number(2)], cursor=5)
         log.append(pipeline.cursor)
 

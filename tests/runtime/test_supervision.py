@@ -390,9 +390,51 @@ async def test_a_config_that_does_not_fit_is_refused(
         gru.provide(Client, make_client, name="eu")
         with pytest.raises(ConfigError, match="did you mean 'limit'"):
             await gru.start_minion(Everything, Outside, config={"limits": 5})
-        with pytest.raises(ConfigError, match="found none"):
-            await gru.start_minion(Everything, Outside)
+        with pytest.raises(ConfigError, match="expected a resource or a pipeline"):
+            gru.configure(Everything, {"limit": 5})
         assert gru.snapshot().components == {}
+
+
+@attrs.frozen
+class Tuning:
+    name: str
+    limit: int = 3
+
+
+@attrs.frozen
+class Defaults:
+    limit: int = 3
+    symbols: tuple[str, ...] = ()
+
+
+class Tuned(Resource):
+    config: Tuning
+
+
+class ByDefault(Resource):
+    config: Defaults
+
+    async def startup(self) -> None:
+        log.append(repr(self.config))
+
+
+async def test_a_config_without_a_source_has_its_defaults(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        await gru.start(ByDefault)
+        with pytest.raises(ConfigError, match=r"Tuned: expected .* Tuning, found none"):
+            await gru.start(Tuned)
+        await gru.stop()
+
+    assert log == ["Defaults(limit=3, symbols=())"]
+
+
+async def test_text_is_no_list_of_letters(autojump_clock: MockClock) -> None:
+    async with open_gru(None) as gru:
+        gru.configure(ByDefault, {"symbols": "AAPL"})
+        with pytest.raises(ConfigError, match=r"'symbols': .* found 'AAPL'; put"):
+            await gru.start(ByDefault)
 
 
 class NeverUp(Resource):

@@ -147,8 +147,9 @@ def _import_class(path: str) -> type:
         except AttributeError:
             near = difflib.get_close_matches(name, dir(found), 1)
             hint = f"did you mean {near[0]!r}?" if near else "mend the name"
+            where = getattr(sys.modules[module], "__file__", module)
             raise DefinitionError(
-                f"{path}: expected a class of this name, found none; {hint}"
+                f"{path}: expected a class of this name, found none in {where}; {hint}"
             ) from None
     if not isinstance(found, type):
         raise DefinitionError(

@@ -8,7 +8,7 @@ import json
 import os
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,11 @@ def load_config(
             f"{where}: field {field!r}: expected one of {listed}, found an unknown key;"
             f" {hint}"
         )
+    for field, expected, found in _texts_for_many(config_type, data, ""):
+        raise ConfigError(
+            f"{where}: field {field!r}: expected {type_name(expected)}, found"
+            f" {found!r}; put it into a list"
+        )
     try:
         return converter.structure(data, config_type)
     except Exception as exc:
@@ -100,6 +105,26 @@ def _unknown(tp: Any, data: object, path: str) -> Iterator[tuple[str, list[str]]
     else:
         for part, value, below in _parts(tp, data, path):
             yield from _unknown(part, value, below)
+
+
+_MANY = (list, tuple, set, frozenset, Sequence)
+
+
+def _texts_for_many(
+    tp: Any, data: object, path: str
+) -> Iterator[tuple[str, Any, object]]:
+    """Find text where a list is meant: taken apart it would be a list, too."""
+    if isinstance(data, str):
+        if tp in _MANY or typing.get_origin(tp) in _MANY:
+            yield path, tp, data
+    elif is_data(tp) and isinstance(data, Mapping):
+        fields = _fields(tp)
+        for key, value in data.items():
+            below = f"{path}.{key}" if path else str(key)
+            yield from _texts_for_many(fields.get(key), value, below)
+    else:
+        for part, value, below in _parts(tp, data, path):
+            yield from _texts_for_many(part, value, below)
 
 
 def _parts(tp: Any, data: object, path: str) -> list[tuple[Any, object, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -20,25 +20,17 @@ from minions.notices import leaves_of, report_of
 from minions.supervise import Group, Incarnation
 
 __all__ = [
-    "Phase",
     "call_user",
     "call_user_sync",
     "caller",
     "caller_in",
-    "enter_phase",
     "guard",
     "serve",
     "unserve",
+    "work_for",
 ]
 
 T = TypeVar("T")
-Phase = Literal["startup", "run", "shutdown"]
-
-
-@attrs.frozen
-class _Caller:
-    incarnation: Incarnation
-    phase: Phase
 
 
 @attrs.frozen
@@ -49,7 +41,7 @@ class _Served:
     group: Group
 
 
-_caller: ContextVar[_Caller] = ContextVar("minions_caller")
+_caller: ContextVar[Incarnation] = ContextVar("minions_caller")
 _served: dict[int, _Served] = {}
 
 
@@ -65,15 +57,14 @@ def call_user_sync(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     return function(*args, **kwargs)
 
 
-def enter_phase(incarnation: Incarnation, phase: Phase) -> None:
-    """Say on whose behalf, and in which part of its life, this task goes on."""
-    _caller.set(_Caller(incarnation, phase))
+def work_for(incarnation: Incarnation) -> None:
+    """Say on whose behalf this task goes on."""
+    _caller.set(incarnation)
 
 
 def caller() -> Incarnation | None:
     """Return on whose behalf this task goes on; ``None``: nobody's of ours."""
-    found = _caller.get(None)
-    return None if found is None else found.incarnation
+    return _caller.get(None)
 
 
 def caller_in(group: Group) -> Incarnation | None:
@@ -109,17 +100,14 @@ def guard(function: Callable[..., Any]) -> Callable[..., Any]:
             return await function(self, *args, **kwargs)
         incarnation = served.incarnation
         if incarnation.broken:
-            by = _caller.get(None)
-            if by is None or (
-                by.incarnation is not incarnation and not by.incarnation.releasing
-            ):
+            by = caller()
+            if by is None or (by is not incarnation and not by.releasing):
                 raise _lost(incarnation, function.__name__)
         try:
             return await function(self, *args, **kwargs)
         except (ComponentBroken, BaseExceptionGroup) as exc:
             _break(served, exc)
-            by = _caller.get(None)
-            if by is not None and by.incarnation is incarnation:
+            if caller() is incarnation:
                 raise  # to itself it is not lost, it is broken
             raise _lost(incarnation, function.__name__) from exc
 

@@ -59,11 +59,12 @@ class SourceCodecs:
             SnapshotError: One cannot be stored.
         """
         for event in events:
-            if not isinstance(event, self.event_type):
+            if type(event) is not self.event_type:
                 raise TypeError(
                     f"{self.pipeline}: expected an event of class"
-                    f" {self.event_type.__qualname__}, found {event!r}; emit an"
-                    " instance of the pipeline's event class"
+                    f" {self.event_type.__qualname__}, found {event!r} of"
+                    f" {type(event).__module__}.{type(event).__qualname__}; emit an"
+                    " instance of the pipeline's event class itself"
                 )
         return [self.event.encode(event) for event in events]
 

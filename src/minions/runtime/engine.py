@@ -20,7 +20,7 @@ import trio
 from minions.declare.binding import WorkflowCell, WorkflowInfo, current_workflow
 from minions.declare.specification import MinionSpec
 from minions.errors import DefinitionError, SnapshotError
-from minions.runtime.calls import call_user, call_user_sync, enter_phase
+from minions.runtime.calls import call_user, call_user_sync, work_for
 from minions.runtime.codecs import Codecs
 from minions.runtime.judging import Judge
 from minions.runtime.keys import key_bytes
@@ -69,7 +69,7 @@ class MinionLife(ComponentLife):
     @trio.lowlevel.enable_ki_protection
     async def work(self) -> RunEnd:
         """Start workflows until drained."""
-        enter_phase(self.incarnation, "run")
+        work_for(self.incarnation)
         self._functions = {
             name: getattr(self.value, name) for name in self._steps.names
         }
@@ -151,7 +151,7 @@ class MinionLife(ComponentLife):
     @trio.lowlevel.enable_ki_protection
     async def _run(self, work: Work) -> None:
         """Run one workflow as far as it goes."""
-        enter_phase(self.incarnation, "run")
+        work_for(self.incarnation)
         try:
             if not work.saved:  # its incarnation ended before the disk was done
                 await self._ledger.store.barrier()

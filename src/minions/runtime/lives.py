@@ -20,10 +20,10 @@ from minions.errors import StartError
 from minions.runtime.calls import (
     call_user,
     call_user_sync,
-    enter_phase,
     guard,
     serve,
     unserve,
+    work_for,
 )
 from minions.runtime.reading import Factory
 from minions.supervise import Group, Incarnation, Life, RunEnd
@@ -75,7 +75,7 @@ class ComponentLife(Life):
 
     async def acquire(self) -> None:
         """Make the instance and start it."""
-        enter_phase(self.incarnation, "startup")
+        work_for(self.incarnation)
         cls = guarded(self.spec.cls, guard) if self.spec.kind == "resource" else None
         given = {
             dependency.attribute: value_of(self.incarnation, dependency.key)
@@ -108,13 +108,13 @@ class ComponentLife(Life):
         """Run the user's ``run``, if there is one."""
         if not self.spec.has_run:
             await trio.sleep_forever()
-        enter_phase(self.incarnation, "run")
+        work_for(self.incarnation)
         await call_user(self.value.run)
         return RunEnd.RETURNED
 
     async def release(self, problem: BaseException | None) -> None:
         """Shut the instance down, or leave it."""
-        enter_phase(self.incarnation, "shutdown")
+        work_for(self.incarnation)
         try:
             await self._shut_down(self.value, problem)
         finally:
@@ -146,7 +146,7 @@ class ProvidedLife(Life):
 
     async def acquire(self) -> None:
         """Call the factory and enter what it returns."""
-        enter_phase(self.incarnation, "startup")
+        work_for(self.incarnation)
         manager = call_user_sync(self._factory)
         if not hasattr(manager, "__aenter__"):
             raise StartError(
@@ -159,7 +159,7 @@ class ProvidedLife(Life):
 
     async def release(self, problem: BaseException | None) -> None:
         """Leave the context manager."""
-        enter_phase(self.incarnation, "shutdown")
+        work_for(self.incarnation)
         assert self._manager is not None
         kind = type(problem) if problem is not None else None
         trace = problem.__traceback__ if problem is not None else None

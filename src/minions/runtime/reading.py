@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from minions.declare.config import load_config
+from minions.declare.kinds import kinds_of
 from minions.declare.system import ProvidedSpec, Spec, specify_all
 from minions.errors import ConfigError, DefinitionError
 from minions.identity import component_identity, provided_identity
@@ -52,6 +53,12 @@ class Reader:
     def configure(self, cls: type, source: object) -> None:
         """Set where the config of a component comes from."""
         identity = component_identity(cls)
+        if "minion" in kinds_of(cls):
+            raise ConfigError(
+                f"{identity}: expected a resource or a pipeline to configure, found a"
+                " minion; give its config where it is started: to start_minion, or"
+                " under [[orchestration]] in minions.toml"
+            )
         if identity in self._running:
             raise ConfigError(
                 f"{identity}: expected gru.configure before the start, found that it"
@@ -82,19 +89,27 @@ class Reader:
             return None
         source = configs.get(spec.cls, self._sources.get(spec.cls))
         if source is None:
-            if spec.config is not None and not spec.config.has_default:
-                raise ConfigError(
-                    f"{spec.identity}: expected a config of type"
-                    f" {spec.config.type.__qualname__}, found none; give it to"
-                    " start_minion, or call gru.configure before the start"
-                )
-            return None
+            if spec.config is None or spec.config.has_default:
+                return None
+            return self._default_config(spec.identity, spec.config.type)
         if spec.config is None:
             raise ConfigError(
                 f"{spec.identity}: expected no config, found {source!r}; declare"
                 " `config: Settings` on the class, or give none"
             )
         return load_config(spec.config.type, source, converter, component=spec.identity)
+
+    @staticmethod
+    def _default_config(identity: str, config_type: type) -> object:
+        try:
+            return load_config(config_type, {}, converter, component=identity)
+        except ConfigError as exc:
+            raise ConfigError(
+                f"{identity}: expected a config of type {config_type.__qualname__},"
+                f" found none, and not every field has a default; give it to"
+                " start_minion, call gru.configure before the start, or add it to"
+                " minions.toml"
+            ) from exc
 
 
 def _address(cls: type) -> str:

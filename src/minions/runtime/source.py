@@ -15,7 +15,7 @@ from minions.declare.specification import PipelineSpec
 from minions.errors import DependencyLost
 from minions.notices import SourceFailed, leaves_of, report_of
 from minions.restart import BackoffState
-from minions.runtime.calls import call_user, enter_phase
+from minions.runtime.calls import call_user, work_for
 from minions.runtime.intake import Intake
 from minions.runtime.lives import ComponentLife
 from minions.supervise import Cause, CauseKind, Group, Incarnation, RunEnd
@@ -85,7 +85,7 @@ class PipelineLife(ComponentLife):
     async def run(self) -> RunEnd:
         """Emit events until the source is exhausted."""
         await self._intake.wait_begin()
-        enter_phase(self.incarnation, "run")
+        work_for(self.incarnation)
         if self._spec.source == "outside":
             await trio.sleep_forever()
         elif self._spec.source == "run":

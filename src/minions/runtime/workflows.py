@@ -53,7 +53,10 @@ class Workflows:
     async def list(
         self, *, state: str | None = None, orchestration: str | None = None
     ) -> AsyncIterator[Workflow]:
-        """Iterate over all that have not ended, in order of arrival.
+        """Iterate over all that have not ended.
+
+        First those that go on, in order of arrival, then the quarantined ones,
+        likewise.
 
         Args:
             state: Only those in this state.
