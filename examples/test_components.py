@@ -6,10 +6,19 @@ from collections.abc import AsyncIterator
 import attrs
 import pytest
 import trio
+from hypothesis import given, settings
 from trio.testing import MockClock
 
-from minions import Minion, NotRunningError, Pipeline, Resource, minion_step, open_gru
-from minions.testing import run_step
+from minions import (
+    Gru,
+    Minion,
+    NotRunningError,
+    Pipeline,
+    Resource,
+    minion_step,
+    open_gru,
+)
+from minions.testing import Trial, run_step, run_trial, trials
 
 
 @attrs.frozen
@@ -131,6 +140,22 @@ async def test_a_fake_takes_the_place_of_a_resource(
         await gru.stop()
 
     assert fake.lines == ["HELLO, PLEASE"]
+
+
+# Whatever happens.
+
+
+async def start_greeter(gru: Gru) -> None:
+    await gru.start_minion(Greeter, Greetings)
+
+
+@settings(max_examples=30, deadline=None)
+@given(trial=trials(Journal))
+def test_the_journal_survives_what_may_happen(trial: Trial) -> None:
+    run_trial(trial, start_greeter)
+
+
+# What failed.
 
 
 async def test_a_failed_step_leaves_its_workflow_in_quarantine(

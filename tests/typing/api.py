@@ -22,7 +22,7 @@ from minions import (
     open_gru,
 )
 from minions.notices import Notice
-from minions.testing import run_step
+from minions.testing import Trial, check_notices, run_step, run_trial
 
 
 @attrs.frozen
@@ -140,3 +140,14 @@ async def run_a_step(writer: Writer) -> None:
     outcome, context = await run_step(writer, "end", Greeting("hello"), Memory())
     assert_type(outcome, GoTo | Done | None)
     assert_type(context, Memory)
+
+
+def run_a_trial(trial: Trial) -> None:
+    """What is started may be anything that takes a Gru."""
+
+    async def start(gru: Gru) -> Orchestration:
+        return await gru.start_minion(Writer, Numbered)
+
+    notices = run_trial(trial, start)
+    assert_type(notices, list[Notice])
+    check_notices(notices, {"b": ["a"]}, wants={"b": {"c"}})

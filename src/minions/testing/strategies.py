@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 
 from minions.testing.scenarios import Fault, Hang, Node, Order, Scenario, What
+from minions.testing.trials import StandIn, Trial
 
-__all__ = ["MOMENTS", "SECONDS", "graphs", "orders", "scenarios", "storms"]
+__all__ = ["graphs", "orders", "scenarios", "storms", "trials"]
 
 # Few values, so that moments coincide; some beyond the graces used in play.
-SECONDS = st.sampled_from([0.0, 0.01, 0.1, 0.3])
-MOMENTS = st.sampled_from([0.0, 0.05, 0.2, 0.5, 1.0, 1.05, 2.0, 5.0])
+_SECONDS = st.sampled_from([0.0, 0.01, 0.1, 0.3])
+_MOMENTS = st.sampled_from([0.0, 0.05, 0.2, 0.5, 1.0, 1.05, 2.0, 5.0])
 _KINDS: list[What] = ["crash", "two crashes", "stop", "restart"]
 _ENDS: list[What] = ["cancel", "cancel", "sigint"]
 # How long a soft drain would take; the last is cut off.
 _DRAINS = st.sampled_from([0.0, 0.0, 0.1, 100.0])
 # A fault later than this would come after most other things are over.
 _LATEST = 1.05
-_SHORT = MOMENTS.filter(lambda seconds: seconds <= _LATEST)
+_SHORT = _MOMENTS.filter(lambda seconds: seconds <= _LATEST)
 _WHERES = st.sampled_from(["startup", "run", "background", "context", "shutdown"])
 _FAULTS = st.builds(
     Fault,
@@ -39,7 +40,7 @@ _STORMS = st.builds(
     Fault,
     where=st.sampled_from(["run", "background", "context"]),
     epoch=st.just(0),
-    after=MOMENTS,
+    after=_MOMENTS,
 )
 
 
@@ -70,7 +71,7 @@ def orders(
 
     def order(kinds: Sequence[What]) -> st.SearchStrategy[Order]:
         kind, target = st.sampled_from(kinds), st.integers(0, size - 1)
-        return st.builds(Order, at=MOMENTS, what=kind, target=target)
+        return st.builds(Order, at=_MOMENTS, what=kind, target=target)
 
     found = draw(st.lists(order(_KINDS), max_size=most))
     if ends and draw(st.booleans()):
@@ -89,8 +90,8 @@ def scenarios(
         Node(
             needs=needed,
             wants=tuple(sorted(draw(_lower(number, at_most=1)) - set(needed))),
-            startup=draw(SECONDS),
-            shutdown=draw(SECONDS),
+            startup=draw(_SECONDS),
+            shutdown=draw(_SECONDS),
             drain=draw(_DRAINS),
             faults=tuple(draw(st.lists(_FAULTS, max_size=2 * few))),
             hangs=tuple(draw(st.lists(_HANGS, max_size=few))),
@@ -108,3 +109,22 @@ def storms(draw: st.DrawFn, *, max_nodes: int = 6) -> Scenario:
         for needed in draw(graphs(max_nodes=max_nodes))
     )
     return Scenario(nodes, draw(orders(size=len(nodes), most=3, ends=False)))
+
+
+@st.composite
+def trials(
+    draw: st.DrawFn, resources: tuple[type, ...], *, max_stand_ins: int, max_orders: int
+) -> Trial:
+    """Draw who needs the resources, and what happens."""
+    number = st.integers(0, len(resources) - 1) if resources else st.nothing()
+    stand_ins = tuple(
+        StandIn(
+            needs=needed,
+            uses=tuple(resources[n] for n in sorted(draw(st.sets(number)))),
+            startup=draw(_SECONDS),
+            shutdown=draw(_SECONDS),
+        )
+        for needed in draw(graphs(max_nodes=max_stand_ins))
+    )
+    size = len(resources) + len(stand_ins)
+    return Trial(resources, stand_ins, draw(orders(size=size, most=max_orders)))
