@@ -479,8 +479,17 @@ async def test_a_step_that_overstays_is_named_with_its_stack(
     assert "in overstay" in stuck.stacks
 
 
-def test_the_process_ends_when_only_what_is_stuck_is_left(tmp_path: Path) -> None:
-    program = Path(__file__).parent / "children" / "stuck.py"
+@pytest.mark.parametrize(
+    ("child", "printed"),
+    [
+        ("stuck.py", ["waiting", "other is released"]),
+        ("stuck_first.py", ["stuck", "low is released"]),
+    ],
+)
+def test_the_process_ends_when_only_what_is_stuck_is_left(
+    child: str, printed: list[str], tmp_path: Path
+) -> None:
+    program = Path(__file__).parent / "children" / child
 
     done = subprocess.run(
         [sys.executable, program, tmp_path / "state"],
@@ -491,7 +500,7 @@ def test_the_process_ends_when_only_what_is_stuck_is_left(tmp_path: Path) -> Non
     )
 
     assert done.returncode == 70, done.stderr
-    assert done.stdout.splitlines() == ["waiting", "other is released"]
+    assert done.stdout.splitlines() == printed
 
 
 class ShutsDown(Resource):
