@@ -12,7 +12,7 @@ import attrs
 import hypothesis
 import pytest
 import trio
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, example, given, seed, settings
 
 from minions import DependencyLost, Gru, GruOptions, Minion, Pipeline, Resource
 from minions import minion_step as step
@@ -68,8 +68,12 @@ def watches(monkeypatch: pytest.MonkeyPatch) -> list[Watch]:
 def test_calls_into_what_has_crashed_fail_fast(watches: list[Watch]) -> None:
     """No hang: they are refused without the clock moving, except at a shutdown."""
 
+    alone = StandIn(needs=(), uses=(), startup=0.0, shutdown=0.0)
+    again = tuple(Order(at=0.5, what="crash", target=0) for _ in range(4))
+
     @settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
     @given(trial=trials(max_stand_ins=6))
+    @example(trial=Trial(resources=(), stand_ins=(alone,), orders=again))
     def search(trial: Trial) -> None:
         run_trial(trial)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -141,7 +142,9 @@ def _carry_out(order: Order, watch: Watch, scope: trio.CancelScope) -> None:
 def _crash(member: Member, watch: Watch) -> None:
     """Let a task in the component's own nursery raise."""
     if member.state is State.UP and member.current and member.current.nursery:
-        member.current.nursery.start_soon(watch.misfortune, member.name)
+        # Closed already: a task in it has just raised, and that is being heard.
+        with contextlib.suppress(RuntimeError):
+            member.current.nursery.start_soon(watch.misfortune, member.name)
 
 
 def _check(watch: Watch) -> None:
