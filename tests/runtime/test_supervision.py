@@ -464,6 +464,42 @@ async def test_a_failed_start_leaves_nothing(
     assert log == ["database up", "database down"]
 
 
+class LateManaged(Resource):
+    async def __aenter__(self) -> Self:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+        log.append("entered")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        log.append("left")
+
+
+class LateStarted(Resource):
+    async def startup(self) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+        log.append("entered")
+
+    async def shutdown(self) -> None:
+        log.append("left")
+
+
+@pytest.mark.parametrize("cls", [LateManaged, LateStarted])
+@pytest.mark.parametrize("why", ["timeout", "cancel"])
+async def test_a_startup_that_has_returned_is_shut_down(
+    cls: type, why: str, autojump_clock: MockClock
+) -> None:
+    """Also if nobody waits for it any more."""
+    options = GruOptions(start_timeout=2 if why == "timeout" else 30)
+    with trio.move_on_after(1 if why == "cancel" else 100):
+        async with open_gru(None, options=options) as gru:
+            with pytest.raises(StartError, match="start_timeout"):
+                await gru.start(cls)
+
+    assert log == ["entered", "left"]
+
+
 async def test_patience_tries_again(autojump_clock: MockClock) -> None:
     class Late(Resource):
         tries: ClassVar[int] = 0

@@ -327,6 +327,94 @@ async def test_a_start_that_takes_too_long_has_failed(
     )
 
 
+async def overstay(seconds: float) -> None:
+    """Take no notice of a cancellation, and return."""
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds):
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("why", ["timeout", "stop", "cancel", "crash"])
+async def test_a_start_that_succeeds_too_late_is_released(
+    why: str, autojump_clock: MockClock
+) -> None:
+    """What it has acquired is there, whoever does not want it any more."""
+    notices: list[Notice] = []
+    released: list[int] = []
+
+    def make(incarnation: Incarnation) -> Life:
+        async def shutdown() -> None:
+            released.append(incarnation.epoch)
+
+        startup: Hook = nothing
+        if incarnation.epoch == 1:
+            startup = functools.partial(overstay, 5)
+        return Scripted(startup=startup, shutdown=shutdown)
+
+    with trio.move_on_after(1 if why == "cancel" else 60):
+        async with open_group(
+            options=GruOptions(start_timeout=2 if why == "timeout" else 30),
+            notify=notices.append,
+        ) as group:
+            group.add(plan("a", make=make))
+            await trio.sleep(1)
+            if why == "stop":
+                group.stop("a")
+            elif why == "crash":
+                group.crash(current(group, "a"), ValueError("in its nursery"))
+            await trio.sleep(10)
+
+            assert released == [1]
+
+    assert released[0] == 1
+    ups = [n.epoch for n in notices if isinstance(n, ComponentUp)]
+    assert ups == ([2] if why in {"timeout", "crash"} else [])
+    failed = [str(n.report) for n in notices if isinstance(n, StartFailed)]
+    said = {"timeout": "start_timeout = 2 s", "crash": "in its nursery"}.get(why)
+    assert [said in text for text in failed if said] == [True] * len(failed)
+    assert len(failed) == (said is not None)
+
+
+async def test_all_that_a_failed_start_raises_is_reported(
+    autojump_clock: MockClock,
+) -> None:
+    """A task of the nursery crashes, and startup raises on its way out."""
+    notices: list[Notice] = []
+
+    def make(incarnation: Incarnation) -> Life:
+        async def startup() -> None:
+            try:
+                await trio.sleep(5)
+            finally:
+                raise OSError("on the way out")
+
+        return Scripted(startup=startup if incarnation.epoch == 1 else nothing)
+
+    async with open_group(notify=notices.append) as group:
+        group.add(plan("a", make=make))
+        await trio.sleep(1)
+        group.crash(current(group, "a"), ValueError("in its nursery"))
+        await group.wait_up("a")
+
+    failed = [str(n.report) for n in notices if isinstance(n, StartFailed)]
+    assert failed == ["ValueError: in its nursery; OSError: on the way out"]
+
+
+async def test_a_late_start_whose_shutdown_raises_is_reported_as_both(
+    autojump_clock: MockClock,
+) -> None:
+    notices: list[Notice] = []
+    late = Scripted(
+        startup=functools.partial(overstay, 5), shutdown=raising(OSError("no"))
+    )
+    options = GruOptions(start_timeout=2)
+    async with open_group(options=options, notify=notices.append) as group:
+        group.add(plan("a", make=lambda _: late, restart=Restart()))
+        await trio.sleep(5.1)
+
+    failed = [type(n) for n in notices if isinstance(n, StartFailed | ShutdownFailed)]
+    assert failed == [StartFailed, ShutdownFailed]
+
+
 async def test_a_shutdown_that_raises_counts_as_released(
     autojump_clock: MockClock,
 ) -> None:
@@ -357,15 +445,17 @@ async def test_a_shutdown_that_hangs_is_cut_off(autojump_clock: MockClock) -> No
 async def test_what_overstays_is_stuck_and_its_stack_is_shown(
     autojump_clock: MockClock,
 ) -> None:
-    async def overstay() -> None:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
-            await trio.sleep_forever()
-
     notices: list[Notice] = []
     options = GruOptions(grace=2)
     async with open_group(options=options, notify=notices.append) as group:
         group.add(plan("a"))
-        group.add(plan("b", "a", make=lambda _: Scripted(shutdown=overstay)))
+        group.add(
+            plan(
+                "b",
+                "a",
+                make=lambda _: Scripted(shutdown=functools.partial(overstay, 30)),
+            )
+        )
         await group.wait_up("b")
         group.stop("b")
         await trio.sleep(3)

@@ -317,13 +317,15 @@ class Runner:
         member, scope = self.member, incarnation.start_scope
         cause = incarnation.cause
         if cause is not None and cause.kind is CauseKind.START_FAILED:
-            self._note_start(incarnation, incarnation.crash)
-            if not incarnation.acquired:
-                return
+            failure = incarnation.crash
+            if failure is not None and problem is not None and not incarnation.acquired:
+                failure = BaseExceptionGroup("its start failed", [failure, problem])
+            self._note_start(incarnation, failure)
         if not incarnation.acquired:
             if problem is None and cause is None and scope.cancelled_caught:
                 problem = self._too_late()
-            self._note_start(incarnation, problem)
+            if incarnation.crash is None:
+                self._note_start(incarnation, problem)
         elif incarnation.crash is None and cause and cause.kind is CauseKind.CRASH:
             if problem is None:
                 problem = ComponentBroken(str(cause))
