@@ -6,7 +6,9 @@ import enum
 
 import attrs
 
-__all__ = ["Cause", "CauseKind"]
+from minions.notices import leaves_of
+
+__all__ = ["Cause", "CauseKind", "is_same"]
 
 
 class CauseKind(enum.Enum):
@@ -48,3 +50,9 @@ class Cause:
             return f"dependency {name}: {self.origin}"
         said = f"{name} {self.kind.value}" if name else self.kind.value
         return f"{said}: {self.text}" if self.text else said
+
+
+def is_same(exc: BaseException, known: BaseException | None) -> bool:
+    """Say whether *exc* tells nothing that *known* does not, only by another way."""
+    told = {id(leaf) for leaf in leaves_of(known)} if known is not None else set()
+    return all(id(leaf) in told for leaf in leaves_of(exc))

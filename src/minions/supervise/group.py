@@ -29,7 +29,7 @@ from minions.notices import (
 )
 from minions.options import GruOptions
 from minions.restart import RestartWindow
-from minions.supervise.cause import Cause, CauseKind
+from minions.supervise.cause import Cause, CauseKind, is_same
 from minions.supervise.incarnation import Gauge, Incarnation
 from minions.supervise.life import Plan
 from minions.supervise.member import Member, State
@@ -266,7 +266,7 @@ class Group:
         if self.leave_if_exit(exc):
             return
         if incarnation.cause is not None:
-            if not _is_same(exc, incarnation.crash or incarnation.late_crash):
+            if not is_same(exc, incarnation.crash or incarnation.late_crash):
                 incarnation.late_crash = incarnation.late_crash or exc
                 self.report_crash(incarnation, exc, during_drain=True)
             incarnation.harden()
@@ -379,9 +379,3 @@ def _is_exit(exc: BaseException) -> bool:
     if isinstance(exc, KeyboardInterrupt | SystemExit):
         return True
     return type(exc).__module__.partition(".")[0] == "_pytest"
-
-
-def _is_same(exc: BaseException, known: BaseException | None) -> bool:
-    """Say whether *exc* tells nothing that *known* does not, only by another way."""
-    told = {id(leaf) for leaf in leaves_of(known)} if known is not None else set()
-    return all(id(leaf) in told for leaf in leaves_of(exc))

@@ -35,7 +35,7 @@ from minions.notices import (
     StartFailed,
     report_of,
 )
-from minions.supervise.cause import Cause, CauseKind
+from minions.supervise.cause import Cause, CauseKind, is_same
 from minions.supervise.incarnation import Incarnation
 from minions.supervise.life import RunEnd
 from minions.supervise.member import Member, State
@@ -318,7 +318,12 @@ class Runner:
         cause = incarnation.cause
         if cause is not None and cause.kind is CauseKind.START_FAILED:
             failure = incarnation.crash
-            if failure is not None and problem is not None and not incarnation.acquired:
+            if (
+                failure is not None
+                and problem is not None
+                and not incarnation.acquired
+                and not is_same(problem, failure)
+            ):
                 failure = BaseExceptionGroup("its start failed", [failure, problem])
             self._note_start(incarnation, failure)
         if not incarnation.acquired:
