@@ -115,7 +115,7 @@ def dependents_of(needs: Mapping[str, Iterable[str]], origin: str) -> set[str]:
 
 
 @PLACEMENTS
-@settings(max_examples=100, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=50, deadline=None, suppress_health_check=QUIET)
 @given(data=st.data(), needs=graphs(max_nodes=10))
 def test_one_crash_restarts_its_dependents_once_and_nothing_else(
     placement: Placement, data: st.DataObject, needs: tuple[tuple[int, ...], ...]
@@ -145,7 +145,7 @@ def test_one_crash_restarts_its_dependents_once_and_nothing_else(
 
 
 @PLACEMENTS
-@settings(max_examples=100, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=50, deadline=None, suppress_health_check=QUIET)
 @given(data=st.data(), scenario=scenarios(hostile=False))
 def test_one_crash_restarts_who_had_got_what_it_wanted(
     placement: Placement, data: st.DataObject, scenario: Scenario
@@ -393,7 +393,7 @@ def edges_of(world: World) -> set[tuple[str, str]]:
     return {(name, need) for name, needs in leased.items() for need in needs}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=100, deadline=None, suppress_health_check=QUIET)
 @given(scenario=scenarios().map(apart))
 def test_both_placements_do_the_same(scenario: Scenario) -> None:
     """The leases make the order; the nest only shows it."""
