@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minions.errors import SnapshotError
+from minions.workflow.layout import key_of, sequence_of
 from minions.workflow.record import (
     CorruptRecordError,
     QuarantineRecord,
@@ -16,9 +17,7 @@ from minions.workflow.record import (
     decode_record,
     encode_quarantine,
     encode_record,
-    key_of,
     seal,
-    sequence_of,
     unseal,
 )
 

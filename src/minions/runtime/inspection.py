@@ -12,12 +12,8 @@ from minions.errors import SnapshotError
 from minions.runtime.codecs import Codecs
 from minions.runtime.work import Ended, Work
 from minions.store.codec import to_printable
-from minions.workflow.record import (
-    QuarantineRecord,
-    WorkflowRecord,
-    decode_quarantine,
-    sequence_of,
-)
+from minions.workflow.layout import sequence_of
+from minions.workflow.record import QuarantineRecord, WorkflowRecord, decode_quarantine
 
 __all__ = ["Inspector", "Workflow"]
 

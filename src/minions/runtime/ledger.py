@@ -25,12 +25,12 @@ from minions.notices import (
 )
 from minions.runtime.work import Ended, Work, WorkTable
 from minions.store.port import Keyspace, StateStore, Write
+from minions.workflow.layout import key_of
 from minions.workflow.record import (
     QuarantineRecord,
     WorkflowRecord,
     encode_quarantine,
     encode_record,
-    key_of,
     seal,
 )
 

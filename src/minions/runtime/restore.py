@@ -9,6 +9,7 @@ from minions.notices import WorkflowQuarantined, report_of
 from minions.runtime.ledger import Ledger, read_next
 from minions.runtime.work import Bounds, Work, WorkTable
 from minions.store.port import Keyspace, StateStore
+from minions.workflow.layout import sequence_of
 from minions.workflow.record import (
     CorruptRecordError,
     QuarantineRecord,
@@ -16,7 +17,6 @@ from minions.workflow.record import (
     decode_quarantine,
     decode_record,
     encode_quarantine,
-    sequence_of,
     unseal,
 )
 from minions.workflow.subscription import SubscriptionRecord, decode_subscription

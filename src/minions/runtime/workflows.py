@@ -15,13 +15,13 @@ from minions.runtime.calls import caller
 from minions.runtime.inspection import Inspector, Workflow
 from minions.runtime.work import Ended, Work, WorkTable
 from minions.store.port import Keyspace
+from minions.workflow.layout import key_of
 from minions.workflow.record import (
     QuarantineRecord,
     WorkflowRecord,
     decode_quarantine,
     decode_record,
     encode_record,
-    key_of,
 )
 
 if TYPE_CHECKING:

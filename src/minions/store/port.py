@@ -7,13 +7,13 @@ atomically and in the order of the calls.  It knows nothing of what they mean.
 from __future__ import annotations
 
 import abc
-import enum
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import attrs
 
 from minions.errors import SnapshotError, StoreError
+from minions.workflow.layout import Keyspace, Write
 
 __all__ = [
     "MAX_KEY",
@@ -40,25 +40,6 @@ the process, ``none`` an ordered end only."""
 Notify = Callable[[StoreError | None], None]
 """Called in the event loop with the error when trouble begins or changes, and with
 ``None`` when it has ended."""
-
-
-class Keyspace(enum.Enum):
-    """A kind of data; each has its own order of keys."""
-
-    RECORD = "record"
-    QUARANTINE = "quarantine"
-    SUBSCRIPTION = "subscription"
-    CURSOR = "cursor"
-    META = "meta"
-
-    # Members are singletons; the inherited hash is a Python function, and each
-    # write looks its keyspace up.
-    if not TYPE_CHECKING:  # pragma: no branch  # a checker calls it ambiguous
-        __hash__ = object.__hash__
-
-
-Write = tuple[Keyspace, bytes, bytes | None]
-"""A keyspace, a key, and the value to put there; ``None`` deletes."""
 
 
 @attrs.frozen(kw_only=True)
@@ -98,6 +79,11 @@ class StateStore(abc.ABC):
     @abc.abstractmethod
     def durability(self) -> Durability:
         """What a committed write survives."""
+
+    @property
+    def unclean(self) -> bool:
+        """Whether its last user did not close it: what was in flight may be guilty."""
+        return False
 
     @abc.abstractmethod
     async def write(self, writes: Sequence[Write]) -> None:

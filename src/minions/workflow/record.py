@@ -25,25 +25,36 @@ from zlib import crc32
 import msgspec
 
 from minions.errors import SnapshotError
+from minions.workflow.layout import key_of
 
 __all__ = [
+    "END",
+    "READY",
     "CorruptRecordError",
+    "EndedRecord",
     "QuarantineRecord",
+    "SignalRecord",
     "WorkflowRecord",
+    "decode_ended",
     "decode_quarantine",
     "decode_record",
+    "decode_signal",
+    "encode_ended",
     "encode_quarantine",
     "encode_record",
-    "key_of",
+    "encode_signal",
     "seal",
-    "sequence_of",
     "unseal",
 ]
+
+READY = "ready"
+"""The state of what goes on as soon as there is room."""
+END = "="
+"""The step of a workflow that ends when it wakes; no name of a method."""
 
 FRAME_VERSION = 1
 _PREFIX = bytes([FRAME_VERSION])
 _CRC_SIZE = 4
-_KEY_SIZE = 8
 
 
 class CorruptRecordError(SnapshotError):
@@ -85,6 +96,30 @@ class WorkflowRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     crash_count: int = 0
     """At how many unclean opens in a row the workflow was in flight."""
 
+    state: str = READY
+    """``ready``, or what it waits for: ``sleeping``, ``retrying``, ``waiting``."""
+
+    since: float = 0.0
+    """When it came to this step or state, in seconds since the epoch."""
+
+    until: float | None = None
+    """When it wakes at the latest, in seconds since the epoch."""
+
+    waits: str = ""
+    """The name of the type of signal that it waits for."""
+
+    received_type: str = ""
+    """The name of the type of the signal that the next step finds."""
+
+    received: bytes = b""
+    """That signal, encoded."""
+
+    problem: str = ""
+    """Why its last attempt has failed."""
+
+    is_marked: bool = False
+    """Whether a suspect's step has begun; see :mod:`minions.workflow.suspects`."""
+
 
 class QuarantineRecord(msgspec.Struct, array_like=True, frozen=True):
     """A workflow that waits for a person, and why."""
@@ -108,9 +143,42 @@ class QuarantineRecord(msgspec.Struct, array_like=True, frozen=True):
     """The version of the code that gave up."""
 
 
-_Stored = TypeVar("_Stored", WorkflowRecord, QuarantineRecord)
+class SignalRecord(msgspec.Struct, array_like=True, frozen=True):
+    """A signal that was sent to a workflow and not taken."""
+
+    type: str
+    """The name of the payload's type."""
+
+    payload: bytes
+    """The payload, encoded."""
+
+    sent_at: float
+    """In seconds since the epoch."""
+
+
+class EndedRecord(msgspec.Struct, array_like=True, frozen=True):
+    """A workflow that has ended, kept for a while."""
+
+    record: WorkflowRecord
+    """The workflow with the context that its last step left."""
+
+    state: str
+    """``done``, ``aborted``, ``cancelled`` or ``discarded``."""
+
+    reason: str
+    """Why, unless it is done."""
+
+    ended_at: float
+    """In seconds since the epoch."""
+
+
+_Stored = TypeVar(
+    "_Stored", WorkflowRecord, QuarantineRecord, SignalRecord, EndedRecord
+)
 
 _encode = msgspec.msgpack.Encoder().encode
+_signal_decoder = msgspec.msgpack.Decoder(SignalRecord)
+_ended_decoder = msgspec.msgpack.Decoder(EndedRecord)
 _record_decoder = msgspec.msgpack.Decoder(WorkflowRecord)
 _quarantine_decoder = msgspec.msgpack.Decoder(QuarantineRecord)
 
@@ -144,23 +212,13 @@ def unseal(key: bytes, data: bytes) -> bytes:
     return sealed[1:]
 
 
-def key_of(seq: int) -> bytes:
-    """Make the key of the record with this sequence number; keys sort by it."""
-    return seq.to_bytes(_KEY_SIZE, "big")
-
-
-def sequence_of(key: bytes) -> int:
-    """Read the sequence number that *key* was made from."""
-    return int.from_bytes(key, "big")
-
-
 def encode_record(seq: int, record: WorkflowRecord) -> tuple[bytes, bytes]:
     """Make the key and the sealed value of a workflow's record.
 
     Raises:
         SnapshotError: A text field cannot be encoded (a lone surrogate).
     """
-    key = seq.to_bytes(_KEY_SIZE, "big")
+    key = key_of(seq)
     try:
         data = _PREFIX + _encode(record)
     except (UnicodeEncodeError, OverflowError) as exc:
@@ -205,6 +263,31 @@ def encode_quarantine(seq: int, record: QuarantineRecord) -> tuple[bytes, bytes]
 def decode_quarantine(key: bytes, data: bytes) -> QuarantineRecord:
     """Read a quarantined workflow; raises as :func:`decode_record` does."""
     return _decode(_quarantine_decoder, key, data)
+
+
+def encode_ended(seq: int, ended: EndedRecord) -> tuple[bytes, bytes]:
+    """Make the key and the sealed value of an ended workflow."""
+    key = key_of(seq)
+    try:
+        body = _encode(ended)
+    except UnicodeEncodeError:
+        body = _encode(msgspec.structs.replace(ended, reason=_escape(ended.reason)))
+    return key, seal(key, body)
+
+
+def decode_ended(key: bytes, data: bytes) -> EndedRecord:
+    """Read an ended workflow; raises as :func:`decode_record` does."""
+    return _decode(_ended_decoder, key, data)
+
+
+def encode_signal(key: bytes, signal: SignalRecord) -> bytes:
+    """Make the sealed value of a signal."""
+    return seal(key, _encode(signal))
+
+
+def decode_signal(key: bytes, data: bytes) -> SignalRecord:
+    """Read a signal; raises as :func:`decode_record` does."""
+    return _decode(_signal_decoder, key, data)
 
 
 def _escape(text: str) -> str:
