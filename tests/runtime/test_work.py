@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minions.runtime.work import Bounds, Work, WorkTable
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Bounds, Work
 from minions.workflow.record import WorkflowRecord
 
 RECORD = WorkflowRecord("o", "", b"", "", b"", "", 0.0)

@@ -26,7 +26,8 @@ from minions.runtime.judging import Judge
 from minions.runtime.keys import key_bytes
 from minions.runtime.ledger import Ledger
 from minions.runtime.lives import ComponentLife
-from minions.runtime.work import Work, WorkTable
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Work
 from minions.supervise import Cause, Group, Incarnation, RunEnd
 from minions.workflow.record import WorkflowRecord
 

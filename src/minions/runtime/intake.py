@@ -20,7 +20,8 @@ from minions.errors import SnapshotError, StoreFullError
 from minions.notices import EventsRejected, Notice
 from minions.runtime.codecs import SourceCodecs
 from minions.runtime.ledger import Ledger
-from minions.runtime.work import Work, WorkTable
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Work
 from minions.store.port import Keyspace, Write
 from minions.workflow.record import WorkflowRecord, encode_record
 

@@ -14,7 +14,8 @@ from minions.declare.binding import WorkflowCell
 from minions.declare.specification import MinionSpec
 from minions.notices import WorkflowInterrupted, leaves_of, report_of
 from minions.runtime.ledger import Ledger
-from minions.runtime.work import Work, WorkTable
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Work
 from minions.supervise import Group, Incarnation
 from minions.workflow.transitions import judge
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -21,20 +20,29 @@ from minions.notices import (
     Notice,
     WorkflowDiscarded,
     WorkflowQuarantined,
+    WorkflowRetrying,
     report_of,
 )
-from minions.runtime.work import Ended, Work, WorkTable
+from minions.runtime.kept import Kept
+from minions.runtime.numbers import Numbers
+from minions.runtime.table import WorkTable
+from minions.runtime.wall import WallClock
+from minions.runtime.work import Ended, Work
 from minions.store.port import Keyspace, StateStore, Write
-from minions.workflow.layout import key_of
+from minions.workflow.layout import key_of, mail_key
 from minions.workflow.record import (
+    EndedRecord,
     QuarantineRecord,
     WorkflowRecord,
-    encode_quarantine,
     encode_record,
-    seal,
 )
+from minions.workflow.stored import difference
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "mail_deletes"]
+
+EndState = Literal["done", "aborted", "cancelled", "discarded"]
+# What is kept, in characters, of a message that is too long to be stored.
+_BRIEF = 200
 
 
 @functools.cache
@@ -46,11 +54,20 @@ def _version() -> str:
         return ""
 
 
-# Numbers are reserved in blocks, so that one ended long ago is never given again.
-_BLOCK = 4096
-_NEXT = b"next_seq"
-# What is kept, in characters, of a message that is too long to be stored.
-_BRIEF = 200
+def _nothing() -> None:
+    """Be what follows a commit of which nobody else hears."""
+
+
+@attrs.frozen(eq=False)
+class Effects:
+    """What a step's commit holds besides its snapshot."""
+
+    writes: Sequence[Write] = ()
+    done: Callable[[], None] = _nothing
+    """Called when the commit is on disk."""
+
+
+NO_EFFECTS = Effects()
 
 
 @attrs.define(eq=False)
@@ -59,91 +76,160 @@ class Ledger:
 
     store: StateStore
     notify: Callable[[Notice], None]
-    # The next free sequence number, and the end of the block that the store knows.
-    next_seq: int = 1
-    reserved: int = 1
-    _wall: Callable[[], float] = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        clock = trio.lowlevel.current_clock()
-        if type(clock).__name__ == "SystemClock":
-            self._wall = time.time
-        else:
-            # Wall time is that of the beginning plus what trio says has passed.
-            began = time.time() - trio.current_time()
-            self._wall = lambda: began + trio.current_time()
+    numbers: Numbers
+    kept: Kept
+    wall: WallClock = attrs.field(factory=WallClock)
+    # Told when a cold workflow is due before all others.
+    on_cold: Callable[[], None] = _nothing
 
     def now(self) -> float:
         """Return the wall time, in seconds since the epoch."""
-        return self._wall()
+        return self.wall.now()
 
-    def note_seq(self, seq: int) -> None:
-        """Hear of a number that is in use: a damaged count must not give it again."""
-        self.next_seq = max(self.next_seq, seq + 1)
+    # Steps.
 
-    def take_seq(self) -> int:
-        """Return a new sequence number.
-
-        The block that it is of is committed before, on its own: a call of emit
-        that used it first may be cancelled while others of the block are not.
-        """
-        seq = self.next_seq
-        if seq >= self.reserved:
-            reserved = seq + _BLOCK
-            value = seal(_NEXT, reserved.to_bytes(8, "big"))
-            self.store.write_nowait([(Keyspace.META, _NEXT, value)])
-            self.reserved = reserved
-        self.next_seq = seq + 1
-        return seq
-
-    def save(self, work: Work, record: WorkflowRecord) -> trio.Event:
+    def save(
+        self, work: Work, record: WorkflowRecord, effects: Effects = NO_EFFECTS
+    ) -> trio.Event:
         """Hand over a snapshot; the event is set when it is on disk.
 
         Raises:
             SnapshotError: It is too large.  Nothing was handed over.
         """
-        key, value = encode_record(work.seq, record)
         saved = trio.Event()
+        holds = work.key is not None
+        if holds is work.holds:
+            # The common case of the difference between two snapshots.
+            writes: list[Write] = [(Keyspace.RECORD, *encode_record(work.seq, record))]
+        else:
+            writes = difference(work.seq, (work.record, work.holds), (record, holds))
+        if effects.writes:
+            writes += effects.writes
 
         def done() -> None:
             if work.record is record:
                 work.saved = True
+            effects.done()
             saved.set()
 
-        previous, was_saved = work.record, work.saved
-        work.record, work.saved = record, False
+        before = work.record, work.saved, work.holds
+        work.record, work.saved, work.holds = record, False, holds
         try:
-            self.store.write_nowait([(Keyspace.RECORD, key, value)], done)
+            self.store.write_nowait(writes, done)
         except BaseException:
-            work.record, work.saved = previous, was_saved
+            work.record, work.saved, work.holds = before
             raise
         return saved
+
+    def cool(
+        self,
+        table: WorkTable,
+        work: Work,
+        record: WorkflowRecord,
+        effects: Effects = NO_EFFECTS,
+    ) -> None:
+        """Hand over a snapshot that waits for a time or a signal.
+
+        Raises:
+            SnapshotError: It is too large.  Nothing was handed over.
+        """
+        before, after = (work.record, work.holds), (record, work.key is not None)
+        writes = [*difference(work.seq, before, after), *effects.writes]
+        seq, until = work.seq, record.until
+
+        def done() -> None:
+            table.cold.cooling.discard(seq)
+            effects.done()
+            if table.cold.note(until):
+                self.on_cold()
+
+        cooled = table.cold.cooling
+        cooled.add(seq)
+        try:
+            self.store.write_nowait(writes, done)
+        except BaseException:
+            cooled.discard(seq)
+            raise
+        table.cool(work)
+
+    def retry(
+        self,
+        table: WorkTable,
+        work: Work,
+        record: WorkflowRecord,
+        exc: BaseException,
+    ) -> None:
+        """Hand over that an attempt has failed and another one follows."""
+        report = report_of(exc)
+        delay = record.until - record.since if record.until is not None else 0.0
+        notice = WorkflowRetrying(
+            orchestration=table.id,
+            workflow=work.id,
+            step=record.step,
+            attempt=record.attempt,
+            delay=delay,
+            report=report,
+        )
+        if record.until is None:
+            self.save(work, record)
+            table.put_back(work)
+        else:
+            self.cool(table, work, record)
+        self.notify(notice)
+
+    # Ends.
 
     def end(
         self,
         table: WorkTable,
         work: Work,
         *,
-        state: Literal["done", "aborted"],
+        state: EndState,
         context: Any,
+        encoded: tuple[str, bytes] | None = None,
         reason: str = "",
+        effects: Effects = NO_EFFECTS,
+        notice: Notice | None = None,
     ) -> None:
-        """Hand over an end: the place is free, the rest waits for the disk."""
-        ended = Ended(state, work.record, context, reason)
+        """Hand over an end: the place is free, the rest waits for the disk.
+
+        Args:
+            table: Where it stands.
+            work: The workflow.
+            state: Its end.
+            context: The object that its last step left.
+            encoded: The name of its type, and its bytes, if it is to be kept.
+            reason: Why it has ended.
+            effects: What else the last step has done.
+            notice: Told when the end is on disk.
+        """
+        record = work.record
+        if encoded is not None:
+            record = msgspec.structs.replace(
+                record, context_type=encoded[0], context=encoded[1]
+            )
+        writes = difference(work.seq, (work.record, work.holds), None)
+        writes += mail_deletes(work)
+        if self.kept.keep:
+            kept = EndedRecord(record, state, reason, self.now())
+            writes += self.kept.add(work.seq, kept)
+        writes += effects.writes
+        ended = Ended(state, record, context, reason)
         self._leave(table, work)
 
         def done() -> None:
-            table.release_key(work)
+            effects.done()
+            if notice is not None:
+                self.notify(notice)
+            table.release_key(work.seq, work.key)
             table.tell_end(work, ended)
 
-        self.store.write_nowait([(Keyspace.RECORD, key_of(work.seq), None)], done)
+        self.store.write_nowait(writes, done)
         table.on_room()
 
     def discard(self, table: WorkTable, work: Work, exc: BaseException) -> None:
         """End a failed workflow whose class wants it so."""
         report = report_of(exc)
-        ended = Ended("discarded", work.record, None, str(report))
-        self._leave(table, work)
         notice = WorkflowDiscarded(
             orchestration=table.id,
             workflow=work.id,
@@ -151,14 +237,14 @@ class Ledger:
             reason="failed",
             report=report,
         )
-
-        def done() -> None:
-            self.notify(notice)
-            table.release_key(work)
-            table.tell_end(work, ended)
-
-        self.store.write_nowait([(Keyspace.RECORD, key_of(work.seq), None)], done)
-        table.on_room()
+        self.end(
+            table,
+            work,
+            state="discarded",
+            context=None,
+            reason=str(report),
+            notice=notice,
+        )
 
     def quarantine(
         self,
@@ -171,7 +257,9 @@ class Ledger:
     ) -> None:
         """Put a workflow that cannot go on where it waits for a person."""
         report = report_of(exc)
-        record = msgspec.structs.replace(work.record, key=work.key)
+        record = msgspec.structs.replace(
+            work.record, key=work.key, crash_count=0, is_marked=False
+        )
         quarantined = QuarantineRecord(
             record=record,
             reason=reason,
@@ -181,8 +269,9 @@ class Ledger:
             code_version=_version(),
         )
         ended = Ended("quarantined", record, None, f"{reason}: {report}")
+        holds = hold_key and table.keys.holds(work.seq, work.key)
         self._leave(table, work)
-        table.quarantined[work.seq] = work.key
+        table.quarantined[work.seq] = (work.key, holds)
         notice = WorkflowQuarantined(
             orchestration=table.id,
             workflow=work.id,
@@ -193,23 +282,31 @@ class Ledger:
 
         def done() -> None:
             self.notify(notice)
-            if not hold_key:
-                table.release_key(work)
+            if holds and work.key is not None:
+                table.keys.stand_in(work.seq, work.key)
+            else:
+                table.release_key(work.seq, work.key)
             table.tell_end(work, ended)
 
-        self._write_quarantine(work.seq, quarantined, done)
+        self._write_quarantine(work, quarantined, holds=holds, done=done)
         table.on_room()
 
     def _write_quarantine(
-        self, seq: int, record: QuarantineRecord, done: Callable[[], None]
+        self,
+        work: Work,
+        record: QuarantineRecord,
+        *,
+        holds: bool,
+        done: Callable[[], None],
     ) -> None:
         """Move it; a report that makes the record too large is left out."""
         brief = msgspec.structs.replace(
             record, message=record.message[:_BRIEF], exception=""
         )
+        before = work.record, work.holds
         for attempt in (record, brief, msgspec.structs.replace(brief, message="")):
-            writes = _quarantine_writes(seq, attempt)
             try:
+                writes = difference(work.seq, before, (attempt, holds))
                 self.store.write_nowait(writes, done)
             except SnapshotError:
                 continue
@@ -225,11 +322,8 @@ class Ledger:
         table.ends.up()
 
 
-def _quarantine_writes(seq: int, record: QuarantineRecord) -> list[Write]:
-    key, value = encode_quarantine(seq, record)
-    return [(Keyspace.RECORD, key, None), (Keyspace.QUARANTINE, key, value)]
-
-
-def read_next(value: bytes) -> int:
-    """Read the first sequence number that was never given, from the store."""
-    return int.from_bytes(value, "big")
+def mail_deletes(work: Work) -> list[Write]:
+    """Return what takes the signals of a workflow away."""
+    return [
+        (Keyspace.MAIL, mail_key(work.seq, mail.number), None) for mail in work.mail
+    ]

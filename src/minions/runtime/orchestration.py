@@ -13,7 +13,7 @@ from minions.supervise import State
 
 if TYPE_CHECKING:
     from minions.runtime.intake import Intake
-    from minions.runtime.work import WorkTable
+    from minions.runtime.table import WorkTable
     from minions.supervise import Group
 
 __all__ = ["Orchestration", "StopMode", "StopResult"]

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from minions.errors import SnapshotError
 from minions.notices import WorkflowQuarantined, report_of
 from minions.runtime.ledger import Ledger, read_next
-from minions.runtime.work import Bounds, Work, WorkTable
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Bounds, Work
 from minions.store.port import Keyspace, StateStore
 from minions.workflow.layout import sequence_of
 from minions.workflow.record import (

@@ -14,7 +14,8 @@ from minions.notices import Notice, SubscriptionsWaiting
 from minions.runtime.intake import Intake
 from minions.runtime.ledger import Ledger
 from minions.runtime.restore import Restored
-from minions.runtime.work import Bounds, WorkTable
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Bounds
 from minions.store.port import Keyspace
 from minions.workflow.subscription import SubscriptionRecord, encode_subscription
 

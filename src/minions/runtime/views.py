@@ -8,7 +8,7 @@ from minions.runtime.components import Components
 from minions.runtime.orchestrations import Orchestrations
 from minions.runtime.snapshot import ComponentSnapshot, OrchestrationSnapshot
 from minions.runtime.subscriptions import Subscriptions
-from minions.runtime.work import WorkTable
+from minions.runtime.table import WorkTable
 
 __all__ = ["look_at_components", "look_at_orchestrations"]
 

@@ -13,7 +13,8 @@ from minions.declare.binding import current_workflow
 from minions.errors import DefinitionError, NotRunningError
 from minions.runtime.calls import caller
 from minions.runtime.inspection import Inspector, Workflow
-from minions.runtime.work import Ended, Work, WorkTable
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Ended, Work
 from minions.store.port import Keyspace
 from minions.workflow.layout import key_of
 from minions.workflow.record import (

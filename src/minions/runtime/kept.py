@@ -1,0 +1,56 @@
+"""The ended workflows that are kept for a while, as ``keep`` says."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+
+from minions.store.port import Keyspace, Write
+from minions.workflow.layout import age_key, key_of
+from minions.workflow.record import EndedRecord
+from minions.workflow.stored import entries
+
+__all__ = ["Kept"]
+
+# Those whose time is over go with a later end, a few at a time.
+_AT_ONCE = 8
+
+
+@attrs.define(eq=False)
+class Kept:
+    """Which ended workflows the store holds, and until when."""
+
+    keep: float
+    """Seconds for which they stay; 0: none is kept."""
+
+    max_kept: int
+    # Time of the end and number, oldest first.
+    _ages: deque[tuple[float, int]] = attrs.field(factory=deque)
+
+    def add(self, seq: int, ended: EndedRecord) -> list[Write]:
+        """Return what keeps one more, and lets older ones go."""
+        if not self.keep:
+            return self._expired(ended.ended_at)
+        writes: list[Write] = [*entries(seq, ended)]
+        self._ages.append((ended.ended_at, seq))
+        return writes + self._expired(ended.ended_at)
+
+    def note(self, at: float, seq: int) -> None:
+        """Hear of one that the store holds; they come in the order of their ends."""
+        self._ages.append((at, seq))
+
+    def is_over(self, at: float, now: float) -> bool:
+        """Say whether one that ended at *at* is kept no longer."""
+        return now - at >= self.keep
+
+    def _expired(self, now: float) -> list[Write]:
+        writes: list[Write] = []
+        while self._ages and len(writes) < 2 * _AT_ONCE:
+            at, seq = self._ages[0]
+            if len(self._ages) <= self.max_kept and not self.is_over(at, now):
+                break
+            self._ages.popleft()
+            writes.append((Keyspace.ENDED, key_of(seq), None))
+            writes.append((Keyspace.ENDED_AGE, age_key(at, seq), None))
+        return writes
