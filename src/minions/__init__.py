@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from minions.declare.bases import Minion, Pipeline, Resource, minion_step, resource
 from minions.declare.binding import WorkflowInfo
-from minions.declare.outcomes import Done, GoTo
+from minions.declare.outcomes import After, Done, GoTo, Wait
 from minions.errors import (
     AbortWorkflow,
     AlreadyRunningError,
@@ -25,7 +25,7 @@ from minions.errors import (
     StoreVersionError,
 )
 from minions.identity import component_id
-from minions.options import Backoff, GruOptions, Restart
+from minions.options import Backoff, GruOptions, Restart, Retry
 from minions.runtime.gru import Gru
 from minions.runtime.inspection import Workflow
 from minions.runtime.opening import open_gru
@@ -41,6 +41,7 @@ from minions.store.codec import converter
 
 __all__ = [
     "AbortWorkflow",
+    "After",
     "AlreadyRunningError",
     "Backoff",
     "ComponentBroken",
@@ -64,6 +65,7 @@ __all__ = [
     "Resource",
     "Restart",
     "RestartLimitError",
+    "Retry",
     "SnapshotError",
     "StartError",
     "StopResult",
@@ -71,6 +73,7 @@ __all__ = [
     "StoreFullError",
     "StoreLockedError",
     "StoreVersionError",
+    "Wait",
     "Workflow",
     "WorkflowInfo",
     "Workflows",

@@ -18,6 +18,7 @@ from minions.declare.binding import (
     workflow_of,
 )
 from minions.errors import DefinitionError
+from minions.options import TEN_YEARS, Retry, is_number
 
 if TYPE_CHECKING:
     import trio
@@ -222,38 +223,69 @@ class StepMark:
     """What :func:`minion_step` leaves on a method."""
 
     renamed_from: str | None = None
+    retry: Retry | None = None
+    timeout: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        old = self.renamed_from
+        if old is not None and not (isinstance(old, str) and old.isidentifier()):
+            raise DefinitionError(
+                "@minion_step: expected the former name of the step as renamed_from,"
+                f" found {old!r}; give a plain name"
+            )
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            raise DefinitionError(
+                f"@minion_step: expected a Retry as retry, found {self.retry!r};"
+                " write retry=Retry(...)"
+            )
+        limit = self.timeout
+        if limit is not None and (limit == 0 or not is_number(limit, 0, TEN_YEARS)):
+            raise DefinitionError(
+                "@minion_step: expected as timeout a number of seconds above 0 and at"
+                f" most {TEN_YEARS:.0f} (ten years), found {limit!r}; set it to such"
+                " a value, or leave it out"
+            )
 
 
 @overload
 def minion_step(function: StepT, /) -> StepT: ...
 @overload
-def minion_step(*, renamed_from: str | None = None) -> Callable[[StepT], StepT]: ...
 def minion_step(
-    function: StepT | None = None, /, *, renamed_from: str | None = None
+    *,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    renamed_from: str | None = None,
+) -> Callable[[StepT], StepT]: ...
+def minion_step(
+    function: StepT | None = None,
+    /,
+    *,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    renamed_from: str | None = None,
 ) -> StepT | Callable[[StepT], StepT]:
     """Make an async method without arguments a step of its minion.
 
     Steps run in the order of their definition, inherited ones first; an
-    override keeps the place of what it overrides.
+    override keeps the place of what it overrides.  Without the decorator it keeps
+    the retry and the timeout, too; with it, it has those that are given here.
 
     Args:
         function: The method.
+        retry: How the step is tried again when it fails; ``None``: not at all.
+        timeout: The seconds that one attempt may take, above 0; when they are
+            over, it is cancelled and has failed.  ``None``: no limit.
         renamed_from: The former name: workflows that were saved before it go on.
 
     Raises:
-        DefinitionError: *renamed_from* is no name of a step.
+        DefinitionError: *renamed_from* is no name of a step, *retry* no
+            :class:`Retry`, or *timeout* no such time.
     """
-    if renamed_from is not None and not (
-        isinstance(renamed_from, str) and renamed_from.isidentifier()
-    ):
-        raise DefinitionError(
-            f"@minion_step: expected the former name of the step as renamed_from,"
-            f" found {renamed_from!r}; give a plain name"
-        )
+    mark = StepMark(renamed_from, retry, timeout)
 
     def decorate(step: StepT) -> StepT:
         try:
-            setattr(step, STEP_MARK, StepMark(renamed_from))
+            setattr(step, STEP_MARK, mark)
         except AttributeError:
             raise DefinitionError(
                 f"@minion_step: expected an async method, found {step!r}; put it"

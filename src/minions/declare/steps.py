@@ -9,6 +9,7 @@ import attrs
 from minions.declare.bases import STEP_MARK, StepMark
 from minions.declare.hooks import MEMBERS, OPTIONS, parameters_of
 from minions.errors import DefinitionError
+from minions.options import Retry
 
 __all__ = ["StepSpec", "steps_of"]
 
@@ -25,33 +26,42 @@ class StepSpec:
 
     name: str
     renamed_from: str | None = None
+    retry: Retry | None = None
+    timeout: float | None = None
 
 
 def steps_of(cls: type, owner: str) -> tuple[StepSpec, ...]:
     """Return the steps in the order of their definition, inherited ones first.
 
     An override keeps its place, and stays a step without the decorator, too: a
-    forgotten line must not make a step vanish from saved workflows.
+    forgotten line must not make a step vanish from saved workflows.  It keeps its
+    retry and timeout then; with the decorator, it has what the decorator says.
 
     Raises:
         DefinitionError: There is none, one is not an async method without
             arguments, or names collide.
     """
-    former: dict[str, str | None] = {}
+    steps: dict[str, StepSpec] = {}
     for base in reversed(cls.__mro__):
         for name, value in vars(base).items():
             mark = getattr(value, STEP_MARK, None)
             if isinstance(mark, StepMark):
-                former[name] = mark.renamed_from or former.get(name)
-    if not former:
+                below = steps.get(name)
+                steps[name] = StepSpec(
+                    name,
+                    mark.renamed_from or (below.renamed_from if below else None),
+                    mark.retry,
+                    mark.timeout,
+                )
+    if not steps:
         raise DefinitionError(
             f"{owner}: expected at least one step, found none; put @minion_step above"
             " an async method"
         )
-    for name in former:
+    for name in steps:
         _check(cls, name, owner)
-    _check_former(former, owner)
-    return tuple(StepSpec(name, old) for name, old in former.items())
+    _check_former({name: step.renamed_from for name, step in steps.items()}, owner)
+    return tuple(steps.values())
 
 
 def _check(cls: type, name: str, owner: str) -> None:
