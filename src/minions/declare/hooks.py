@@ -8,9 +8,9 @@ from typing import Any
 
 import attrs
 
-from minions.declare.kinds import ComponentKind, is_marked
+from minions.declare.kinds import ComponentKind, is_data, is_marked
 from minions.errors import DefinitionError
-from minions.options import Backoff, Restart
+from minions.options import Backoff, Restart, is_number
 
 __all__ = ["MEMBERS", "OPTIONS", "Hooks", "hooks_of", "options_of", "parameters_of"]
 
@@ -46,6 +46,14 @@ def _instance(default: object) -> _Option:
     return _Option(default, f"a {kind.__name__}", lambda v: isinstance(v, kind))
 
 
+def _seconds(default: float) -> _Option:
+    return _Option(
+        default,
+        "a finite number of seconds of at least 0",
+        lambda value: is_number(value, 0),
+    )
+
+
 _COMMON = {
     "restart": _instance(Restart()),
     "on_exhausted": _one_of(None, "stop"),
@@ -56,6 +64,8 @@ OPTIONS: dict[ComponentKind, dict[str, _Option]] = {
         **_COMMON,
         "error_backoff": _instance(Backoff()),
         "max_errors": _count(10),
+        "dedup_window": _seconds(86400.0),
+        "max_dedup": _count(1_000_000),
     },
     "minion": {
         **_COMMON,
@@ -65,6 +75,11 @@ OPTIONS: dict[ComponentKind, dict[str, _Option]] = {
         "max_unfinished": _count(10_000_000),
         "overflow": _one_of("wait", "reject"),
         "on_failure": _one_of("quarantine", "discard"),
+        "signals": _Option(
+            (),
+            "a tuple of attrs, dataclass or msgspec.Struct classes",
+            lambda value: isinstance(value, tuple) and all(map(is_data, value)),
+        ),
     },
 }
 

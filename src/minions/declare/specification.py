@@ -32,6 +32,7 @@ from minions.declare.kinds import (
     type_arguments,
     type_name,
 )
+from minions.declare.mentions import emit_targets, mentioned_classes
 from minions.declare.steps import StepSpec, steps_of
 from minions.errors import DefinitionError
 from minions.identity import component_identity
@@ -89,6 +90,8 @@ class PipelineSpec(ComponentSpec):
 
     error_backoff: Backoff
     max_errors: int
+    dedup_window: float
+    max_dedup: int
 
 
 @attrs.frozen(kw_only=True)
@@ -106,6 +109,20 @@ class MinionSpec(ComponentSpec):
     max_unfinished: int
     overflow: Literal["wait", "reject"]
     on_failure: Literal["quarantine", "discard"]
+    signals: tuple[type, ...]
+    """Classes of signals that its code does not name itself."""
+
+    mentioned: tuple[type, ...]
+    """Data classes and pipelines that its code names."""
+
+    emits_to: tuple[type, ...]
+    """Pipelines that its code names where it emits."""
+
+    @property
+    def signal_classes(self) -> tuple[type, ...]:
+        """The classes whose instances can be signals to its workflows."""
+        named = (cls for cls in self.mentioned if is_data(cls))
+        return tuple(dict.fromkeys((*named, *self.signals)))
 
 
 def specify(
@@ -218,6 +235,8 @@ def _minion(cls: type, owner: str, common: dict[str, Any]) -> MinionSpec:
         context_type=context_type,
         steps=steps_of(cls, owner),
         has_key=_has_key(cls, owner),
+        mentioned=mentioned_classes(cls),
+        emits_to=emit_targets(cls),
         **common,
     )
 
