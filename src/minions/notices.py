@@ -37,6 +37,7 @@ __all__ = [
     "WorkflowInterrupted",
     "WorkflowNotice",
     "WorkflowQuarantined",
+    "WorkflowRetrying",
     "leaves_of",
     "report_of",
 ]
@@ -243,6 +244,17 @@ class WorkflowInterrupted(WorkflowNotice):
     """A step lost what it needs, or its grace; it runs again when the minion is up."""
 
     report: CrashReport | None
+
+
+@attrs.frozen(kw_only=True)
+class WorkflowRetrying(WorkflowNotice):
+    """An attempt has failed; the step is tried again after ``delay`` seconds."""
+
+    attempt: int
+    """How many attempts have failed."""
+
+    delay: float
+    report: CrashReport
 
 
 @attrs.frozen(kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import attrs
 
@@ -25,6 +25,7 @@ __all__ = [
     "SourceBinding",
     "WorkflowCell",
     "WorkflowInfo",
+    "WorkflowPort",
     "bind",
     "binding_of",
     "current_workflow",
@@ -32,6 +33,9 @@ __all__ = [
     "unbind",
     "workflow_of",
 ]
+
+
+SignalT = TypeVar("SignalT")
 
 
 class Binding(Protocol):
@@ -97,9 +101,25 @@ def source_binding_of(pipeline: object) -> SourceBinding:
     return cast("SourceBinding", binding_of(pipeline))
 
 
+class WorkflowPort(Protocol):
+    """What the runtime does for a step."""
+
+    async def receive(
+        self,
+        kind: type,
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> Any:
+        """Take a signal; wait for it if need be."""
+        ...
+
+    async def emit(self, event: Any, to: type) -> None:
+        """Hand an event over, with the end of the step."""
+        ...
+
+
 @attrs.frozen
 class WorkflowInfo:
-    """The facts about the workflow that a step works for."""
+    """The workflow that a step works for, as ``self.workflow``."""
 
     id: str
     """The workflow's id: unique in the store."""
@@ -116,6 +136,62 @@ class WorkflowInfo:
     started_at: datetime
     """When the event was accepted, in UTC."""
 
+    received: Any = None
+    """The signal that came, if the step before returned ``Wait``; ``None`` after its
+    timeout, and in every other step."""
+
+    _port: WorkflowPort | None = attrs.field(default=None, repr=False, eq=False)
+
+    async def receive(
+        self,
+        kind: type[SignalT],
+        timeout: float | None = None,  # noqa: ASYNC109  # of the contract
+    ) -> SignalT | None:
+        """Take the oldest signal of a class; wait for one if there is none.
+
+        The step keeps its task and its place meanwhile; ``return Wait(...)`` does
+        not.  The signal is gone with the commit that ends the step: if the step
+        fails, is interrupted or tried again, it is back in its place.
+
+        Returns ``None`` after *timeout* seconds without one.
+
+        Raises:
+            DefinitionError: What is waited for is no data class.
+            NotRunningError: The step has ended, or nothing runs it but your test.
+            SnapshotError: The signal does not fit its class any more.
+
+        Cancellation:
+            Nothing was taken.
+        """
+        found: SignalT | None = await self._runtime("receive").receive(kind, timeout)
+        return found
+
+    async def emit(self, event: Any, *, to: type) -> None:
+        """Hand an event to a pipeline, together with the end of this step.
+
+        It is accepted in the commit that ends the step, for the subscriptions that
+        the pipeline has then, above their bounds if need be.  If the step fails or
+        is interrupted, nothing was emitted.
+
+        Raises:
+            DefinitionError: The pipeline was never started in this store.
+            NotRunningError: The step has ended, or nothing runs it but your test.
+            SnapshotError: The event cannot be stored.
+            TypeError: The event is of another class than the pipeline's.
+
+        At ``max_unfinished`` the step fails with ``StoreFullError``.
+        """
+        await self._runtime("emit").emit(event, to)
+
+    def _runtime(self, member: str) -> WorkflowPort:
+        if self._port is None:
+            raise NotRunningError(
+                f"self.workflow.{member}: expected a step that Gru runs, found one that"
+                " something else has called; give run_step what it is to receive, or"
+                " run a whole Gru in the test"
+            )
+        return self._port
+
 
 @attrs.define(eq=False)
 class WorkflowCell:
@@ -128,6 +204,7 @@ class WorkflowCell:
     event: Any
     context: Any
     workflow: WorkflowInfo
+    port: Any = None
     ended: bool = False
 
 

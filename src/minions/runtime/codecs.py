@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import attrs
 
+from minions.errors import SnapshotError
+from minions.identity import component_identity
 from minions.runtime.calls import call_user_sync
 from minions.runtime.work import Work
-from minions.store.codec import Codec
+from minions.store.codec import Codec, codec_for
 from minions.store.port import Keyspace, Write
 from minions.workflow.record import WorkflowRecord, seal, unseal
 from minions.workflow.transitions import StepTable
@@ -22,12 +24,21 @@ class Codecs:
     """How one orchestration's events and contexts are stored."""
 
     def __init__(
-        self, event: Codec, context: Codec, new_context: type, steps: StepTable
+        self,
+        *,
+        event: Codec,
+        context: Codec,
+        new_context: type,
+        steps: StepTable,
+        signals: Iterable[type] = (),
     ) -> None:
         self.steps: StepTable = steps
         self.event: Codec = event
         self.context: Codec = context
         self._new_context = new_context
+        # By the name of the type; those that its code names or has asked for.
+        self._signals = {component_identity(cls): cls for cls in signals}
+        self._signal_codecs: dict[str, Codec] = {}
 
     def event_of(self, work: Work) -> Any:
         """Return the event as an object; decoded once."""
@@ -40,6 +51,56 @@ class Codecs:
         if record.context:
             return self.context.decode(record.context)
         return call_user_sync(self._new_context)
+
+    # Signals.
+
+    def signal(self, cls: type) -> Codec:
+        """Return how signals of a class are stored.
+
+        Raises:
+            DefinitionError: They cannot be.
+        """
+        name = component_identity(cls)
+        codec = self._signal_codecs.get(name)
+        if codec is None:
+            codec = codec_for(cls, component=self.steps.owner)
+            self._signal_codecs[name] = codec
+            self._signals[name] = cls
+        return codec
+
+    def check_signal(self, payload: object) -> Codec:
+        """Return how a signal is stored.
+
+        Raises:
+            TypeError: The minion names no such class.
+        """
+        cls = type(payload)
+        if self._signals.get(component_identity(cls)) is not cls:
+            known = ", ".join(sorted(self._signals)) or "none"
+            raise TypeError(
+                f"{self.steps.owner}: expected a signal of a class that a Wait or"
+                f" receive of this minion names, found {payload!r} of"
+                f" {component_identity(cls)}; it names {known}, and the class"
+                " attribute `signals` adds to these"
+            )
+        return self.signal(cls)
+
+    def received(self, record: WorkflowRecord) -> Any:
+        """Return the signal that the next step finds; ``None``: there is none.
+
+        Raises:
+            SnapshotError: Its class is not known any more, or does not fit.
+        """
+        if not record.received_type:
+            return None
+        cls = self._signals.get(record.received_type)
+        if cls is None:
+            raise SnapshotError(
+                f"{self.steps.owner}: a workflow has received a signal of"
+                f" {record.received_type}; expected a class that a Wait or receive of"
+                " this minion names; name it in its class attribute `signals`"
+            )
+        return self.signal(cls).decode(record.received)
 
 
 @attrs.frozen(eq=False)

@@ -176,6 +176,17 @@ class Components:
                 self.specs.pop(name, None)
                 self._failed_starts.pop(name, None)
 
+    def blocker(self, name: str) -> str:
+        """Name what is down of all that a component needs; empty if nothing is."""
+        if name not in self.group.members:
+            return ""
+        for needed in reversed(self.closure([name], wants=False)):
+            member = self.group.members[needed]
+            own = member.state not in {State.UP, State.WAITING}
+            if needed != name and own:
+                return f"{needed} ({member.state.value})"
+        return ""
+
     def is_hopeless(self, name: str) -> bool:
         """Say whether a component waits, at the end, for one that has failed."""
         member = self.group.members.get(name)

@@ -4,34 +4,49 @@ No cancel scope and no nursery is made per step: one scope per incarnation
 interrupts all of them.  An interrupted workflow had no outcome: it goes back to
 its place in the table, with its last snapshot.
 
-What a step's exception means is judged in :mod:`~minions.runtime.judging`.
+The way from step to step is in :mod:`~minions.runtime.walking`; what a step's
+exception means is judged in :mod:`~minions.runtime.judging`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import attrs
 import trio
 
-from minions.declare.binding import WorkflowCell, WorkflowInfo, current_workflow
 from minions.declare.specification import MinionSpec
-from minions.errors import DefinitionError, SnapshotError
-from minions.runtime.calls import call_user, call_user_sync, work_for
+from minions.errors import SnapshotError
+from minions.runtime.calls import call_user_sync, work_for
 from minions.runtime.codecs import Codecs
+from minions.runtime.effects import Outlets
 from minions.runtime.judging import Judge
 from minions.runtime.keys import key_bytes
 from minions.runtime.ledger import Ledger
 from minions.runtime.lives import ComponentLife
+from minions.runtime.pacing import OUTAGE, Pacer
+from minions.runtime.suspicion import Suspicion
 from minions.runtime.table import WorkTable
+from minions.runtime.walking import Walker
 from minions.runtime.work import Work
-from minions.supervise import Cause, Group, Incarnation, RunEnd
-from minions.workflow.record import WorkflowRecord
+from minions.supervise import Cause, CauseKind, Group, Incarnation, RunEnd
 
-__all__ = ["MinionLife"]
+__all__ = ["Desk", "MinionLife"]
+
+
+@attrs.frozen(eq=False)
+class Desk:
+    """What the lives of one orchestration's minion work with."""
+
+    table: WorkTable
+    ledger: Ledger
+    codecs: Codecs
+    outlets: Outlets
+    context: Context
+    """In which its workflows start."""
 
 
 class MinionLife(ComponentLife):
@@ -44,24 +59,31 @@ class MinionLife(ComponentLife):
         incarnation: Incarnation,
         *,
         config: object,
-        table: WorkTable,
-        ledger: Ledger,
-        codecs: Codecs,
-        context: Context,
+        desk: Desk,
     ) -> None:
         super().__init__(group, spec, incarnation, config)
         self._spec = spec
-        self._steps = codecs.steps
-        self._functions: dict[str, Callable[[], Any]] = {}
-        self.table: WorkTable = table
-        self._ledger = ledger
-        self._codecs = codecs
-        self._context = context
+        self.table: WorkTable = desk.table
+        self._desk = desk
+        self._ledger = desk.ledger
         self._nursery: trio.Nursery | None = None
-        self._judge = Judge(group, incarnation, spec, table=table, ledger=ledger)
+        self._judge = Judge(
+            group, incarnation, spec, table=desk.table, ledger=desk.ledger
+        )
+        self._walker: Walker | None = None
+        self._pacer = Pacer(group.options.resume_rate, group.random)
+        self._suspicion = Suspicion()
         self._idle = trio.Event()
+        self._is_pausing = False
+        # Seconds for which what it needs was down.
+        self._outage = 0.0
 
     # What the group calls.
+
+    async def acquire(self) -> None:
+        """Make the instance and start it; all that it needs is up."""
+        self._outage = self.table.outage(trio.current_time())
+        await super().acquire()
 
     def bodies(self) -> list[Callable[[], Any]]:
         """Run the user's ``run`` and the steps side by side."""
@@ -71,24 +93,38 @@ class MinionLife(ComponentLife):
     async def work(self) -> RunEnd:
         """Start workflows until drained."""
         work_for(self.incarnation)
-        self._functions = {
-            name: getattr(self.value, name) for name in self._steps.names
-        }
+        self._walker = Walker(self.value, self._desk, self._judge, self._is_leaving)
         with self._judge.scope:
             async with trio.open_nursery() as self._nursery:
                 if self.incarnation.cause is None:
-                    if self._spec.key_on_quarantine == "hold":
-                        self.table.hold_quarantined()
-                    self.table.engine = self
-                    self.dispatch()
-                    self.table.on_room()
+                    self._begin(self._nursery)
                 await trio.sleep_forever()
         return RunEnd.RETURNED
+
+    def _begin(self, nursery: trio.Nursery) -> None:
+        table = self.table
+        if self._outage >= OUTAGE:
+            self._pacer.park([work for _, work in table.ready])
+            nursery.start_soon(self._pacer.run, self.dispatch)
+        table.engine = self
+        self.dispatch()
+        table.on_room()
+        self._ledger.on_cold()
+
+    def _is_leaving(self) -> bool:
+        """Say whether no step may begin any more, though the running ones may end."""
+        return self._is_pausing
+
+    def pause(self) -> None:
+        """Start nothing more, and let the running steps end."""
+        self._is_pausing = True
 
     def begin_drain(self, cause: Cause) -> None:
         """Take no new work; on a hard drain interrupt what runs."""
         if self.table.engine is self:
             self.table.engine = None
+            lost = cause.kind is CauseKind.DEPENDENCY
+            self.table.gone(trio.current_time(), is_outage=lost)
             self.table.on_room()
         if cause.hard:
             self._judge.scope.cancel(reason=str(cause))
@@ -106,6 +142,9 @@ class MinionLife(ComponentLife):
 
     async def release(self, problem: BaseException | None) -> None:
         """Shut down; all steps have ended."""
+        for work in self._suspicion.forget():
+            if self.table.works.get(work.seq) is work:
+                self.table.put_back(work)
         self.table.forget_keys()
         await super().release(problem)
 
@@ -115,16 +154,22 @@ class MinionLife(ComponentLife):
         """Start what is ready, as far as there is room."""
         table, limit = self.table, self._spec.max_in_flight
         while (
-            table.ready
-            and table.running < limit
+            table.running < limit
             and table.engine is self
+            and not self._is_pausing
             and self._nursery is not None
         ):
             work = table.take_ready()
-            if self._may_run(work):
+            if work is None:
+                return
+            if not self._pacer.admits(work):
+                table.put_back(work)
+                return
+            self._pacer.passed(work)
+            if self._may_run(work) and self._suspicion.admit(work):
                 work.state = "running"
                 table.running += 1
-                self._context.run(
+                self._desk.context.run(
                     partial(self._nursery.start_soon, self._run, work, name=work.id)
                 )
 
@@ -135,7 +180,7 @@ class MinionLife(ComponentLife):
         try:
             key = work.key or work.record.key
             if key is None:
-                event = self._codecs.event_of(work)
+                event = self._desk.codecs.event_of(work)
                 key = key_bytes(call_user_sync(self.value.key, event))
         except BaseException as exc:  # noqa: BLE001  # the user's, or undecodable data
             if self.group.leave_if_exit(exc):
@@ -144,7 +189,7 @@ class MinionLife(ComponentLife):
             reason = "incompatible" if isinstance(exc, SnapshotError) else "key"
             self._ledger.quarantine(self.table, work, reason=reason, exc=exc)
             return False
-        if self.table.hold_key(work, key):
+        if self.table.keys.hold(work, key):
             return True
         work.state = "queued"
         return False
@@ -152,108 +197,32 @@ class MinionLife(ComponentLife):
     @trio.lowlevel.enable_ki_protection
     async def _run(self, work: Work) -> None:
         """Run one workflow as far as it goes."""
+        assert self._walker is not None
         work_for(self.incarnation)
         try:
-            if not work.saved:  # its incarnation ended before the disk was done
-                await self._ledger.store.barrier()
-            cell = self._open_cell(work)
-            if cell is not None:
-                await self._walk(work, cell)
+            with trio.CancelScope() as work.scope:
+                if not work.saved:  # its incarnation ended before the disk was done
+                    await self._ledger.store.barrier()
+                await self._walker.walk(work, self._cleared)
         except trio.Cancelled:
             self._judge.interrupted(work, None)
             raise
         finally:
-            self.table.running -= 1
-            if not self.table.running and self.table.engine is None:
-                self._idle.set()
+            work.scope = None
+            self._ended(work)
+
+    def _cleared(self, work: Work) -> None:
+        """Hear that a suspect has ended a step."""
+        following = self._suspicion.clear(work)
+        if following is not None and self.table.works.get(following.seq) is following:
+            self.table.put_back(following)
             self.dispatch()
 
-    def _open_cell(self, work: Work) -> WorkflowCell | None:
-        record = work.record
-        step = self._steps.find(record.step)
-        try:
-            if step is None:
-                raise SnapshotError(
-                    f"{self._spec.identity}: the snapshot of {work.id} goes on at step"
-                    f" {record.step!r}; expected one of {', '.join(self._steps.names)};"
-                    " bring the step back, name it in renamed_from, or redrive the"
-                    " workflow at another step"
-                )
-            event = self._codecs.event_of(work)
-            context = self._codecs.context_of(record)
-        except BaseException as exc:  # noqa: BLE001  # user classes decode, too
-            if self.group.leave_if_exit(exc):
-                self._judge.interrupted(work, exc)
-            else:
-                self._judge.quarantine(work, "incompatible", exc)
-            return None
-        info = WorkflowInfo(
-            id=work.id,
-            orchestration_id=self.table.id,
-            step=step,
-            attempt=record.attempt + 1,
-            started_at=datetime.fromtimestamp(record.accepted_at, UTC),
-        )
-        return WorkflowCell(self.value, event, context, info)
-
-    async def _walk(self, work: Work, cell: WorkflowCell) -> None:
-        """Go from step to step; each has a cell of its own, which ends with it."""
-        while True:
-            current_workflow.set(cell)
-            step = cell.workflow.step
-            try:
-                outcome = await self._step(cell)
-            except trio.Cancelled:
-                raise
-            except BaseException as exc:  # noqa: BLE001  # judged below
-                await self._judge.raised(work, cell, exc)
-                return
-            following = self._save(work, cell, step, outcome)
-            if following is None:
-                return
-            next_step, saved = following
-            await saved.wait()
-            if self._judge.scope.cancel_called:
-                await trio.lowlevel.checkpoint()
-            info = cell.workflow
-            info = WorkflowInfo(
-                info.id, info.orchestration_id, next_step, 1, info.started_at
-            )
-            cell = WorkflowCell(self.value, cell.event, cell.context, info)
-
-    async def _step(self, cell: WorkflowCell) -> object:
-        """Call one step; what it leaves running behind sees the workflow no longer."""
-        try:
-            return await call_user(self._functions[cell.workflow.step])
-        finally:
-            cell.ended = True
-
-    def _save(
-        self, work: Work, cell: WorkflowCell, step: str, outcome: object
-    ) -> tuple[str, trio.Event] | None:
-        """Hand over what the step has reached; ``None``: there is no next step."""
-        try:
-            next_step = self._steps.after(step, outcome)
-        except DefinitionError as exc:
-            self._judge.failed(work, exc)
-            return None
-        if next_step is None:
-            self._ledger.end(self.table, work, state="done", context=cell.context)
-            return None
-        old = work.record
-        try:
-            record = WorkflowRecord(
-                old.orchestration,
-                old.event_type,
-                old.event,
-                self._codecs.context.type_name,
-                self._codecs.context.encode(cell.context),
-                next_step,
-                old.accepted_at,
-                0,
-                work.key,
-            )
-            return next_step, self._ledger.save(work, record)
-        except SnapshotError as exc:
-            self._judge.quarantine(work, "unstorable", exc)
-            return None
+    def _ended(self, work: Work) -> None:
+        self.table.running -= 1
+        if self.table.running == 0:
+            if self.table.engine is None:
+                self._idle.set()
+            self.table.on_change()
+        self._cleared(work)
+        self.dispatch()

@@ -133,6 +133,7 @@ class Gru:
         well = False
         try:
             yield
+            self._launcher.check_targets()
             self._subscriptions.check_all_started(self._orchestrations.by_id)
             well = True
         finally:

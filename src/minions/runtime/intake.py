@@ -48,6 +48,11 @@ class _Call:
         for table, work in self.works:
             table.accepted(work)
 
+    def withdraw(self) -> None:
+        """Give the places back: the write never happened."""
+        for table, work in self.works:
+            table.withdraw(work)
+
 
 @attrs.define(eq=False)
 class Intake:
@@ -205,14 +210,49 @@ class Intake:
         write = codecs.cursor_write(cursor)
         return _Call(events, codecs.encode(events), [write], write[2])
 
-    def _reserve(self, call: _Call) -> None:
+    # From a step.
+
+    def encode(self, event: Any) -> bytes:
+        """Make the bytes of an event that a step emits.
+
+        Raises:
+            TypeError: It is of another class.
+            SnapshotError: It cannot be stored.
+        """
+        assert self.codecs is not None
+        (data,) = self.codecs.encode([event])
+        return data
+
+    def reserve_above(self, events: list[tuple[Any, bytes]]) -> _Call:
+        """Take places for what a step emits, above the bounds if need be.
+
+        It never waits for room: two pipelines that feed each other would wait for
+        ever.
+
+        Raises:
+            StoreFullError: A subscription is at ``max_unfinished``.
+        """
+        for table in self.tables:
+            limit = table.bounds.max_unfinished
+            if table.unfinished + len(events) > limit:
+                raise StoreFullError(
+                    f"{table.id}: expected at most max_unfinished = {limit} workflows"
+                    f" that have not ended, found {table.unfinished} and"
+                    f" {len(events)} more emitted by a step; let some end, or raise it"
+                )
+        call = _Call([e for e, _ in events], [data for _, data in events], [])
+        self._reserve(call, above=True)
+        return call
+
+    def _reserve(self, call: _Call, *, above: bool = False) -> None:
         assert self.codecs is not None
         ledger, event_type = self.ledger, self.codecs.event.type_name
         now = ledger.now()
         for event, data in zip(call.events, call.data, strict=True):
             ids: list[str | None] = []
             for table in self.tables:
-                if table.bounds.overflow == "reject" and not table.has_room(1):
+                rejects = table.bounds.overflow == "reject" and not above
+                if rejects and not table.has_room(1):
                     table.rejected += 1
                     self.notify(
                         EventsRejected(
@@ -221,7 +261,7 @@ class Intake:
                     )
                     ids.append(None)
                     continue
-                seq = ledger.take_seq()
+                seq = ledger.numbers.take()
                 record = WorkflowRecord(table.id, event_type, data, "", b"", "", now)
                 work = Work(seq, record, event)
                 key, value = encode_record(seq, record)
@@ -237,8 +277,7 @@ class Intake:
         try:
             yield
         except BaseException as exc:
-            for table, work in call.works:
-                table.withdraw(work)
+            call.withdraw()
             if isinstance(exc, SnapshotError):
                 raise SnapshotError(f"{self.pipeline}: {exc}") from exc
             raise

@@ -8,18 +8,23 @@ meanwhile, the step was interrupted, whatever it raised.
 
 from __future__ import annotations
 
+import msgspec
 import trio
 
 from minions.declare.binding import WorkflowCell
 from minions.declare.specification import MinionSpec
 from minions.notices import WorkflowInterrupted, leaves_of, report_of
+from minions.retry import delay_after, is_retried
 from minions.runtime.ledger import Ledger
 from minions.runtime.table import WorkTable
 from minions.runtime.work import Work
 from minions.supervise import Group, Incarnation
-from minions.workflow.transitions import judge
+from minions.workflow.transitions import judge, retry
 
 __all__ = ["Judge"]
+
+# In characters: what a record says of its last failure.
+_LONGEST = 500
 
 
 class Judge:
@@ -39,6 +44,7 @@ class Judge:
         self._spec = spec
         self._table = table
         self._ledger = ledger
+        self._policies = {step.name: step.retry for step in spec.steps}
         self.scope: trio.CancelScope = trio.CancelScope()
         """Around all steps; cancelling it interrupts them."""
 
@@ -62,17 +68,30 @@ class Judge:
             if self._is_interrupted():
                 self.interrupted(work, exc)
                 return
-        if judge(exc) == "aborted":
-            reason = str(report_of(exc))
+        if work.is_cancelled:
+            self.interrupted(work, exc)
+        elif judge(exc) == "aborted":
             self._ledger.end(
                 self._table,
                 work,
                 state="aborted",
                 context=cell.context,
-                reason=reason,
+                reason=str(report_of(exc)),
             )
-        else:
+        elif not self._retried(work, cell.workflow.step, exc):
             self.failed(work, exc)
+
+    def _retried(self, work: Work, step: str, exc: BaseException) -> bool:
+        """Try the step again, if it asks for that and may."""
+        policy, failures = self._policies.get(step), work.record.attempt + 1
+        if policy is None or not is_retried(policy, exc, failures):
+            return False
+        before = msgspec.structs.replace(work.record, key=work.key, step=step)
+        problem = str(report_of(exc))[:_LONGEST]
+        delay = delay_after(policy, failures, self._group.random)
+        record = retry(before, now=self._ledger.now(), delay=delay, problem=problem)
+        self._ledger.retry(self._table, work, record, exc)
+        return True
 
     def _is_interrupted(self) -> bool:
         cause = self._incarnation.cause
@@ -87,6 +106,10 @@ class Judge:
         """Put a workflow back: its step had no outcome."""
         if work.seq not in self._table.works or work.state != "running":
             return
+        if work.is_cancelled:
+            self._ledger.end(self._table, work, state="cancelled", context=None)
+            return
+        work.is_interrupted = True
         self._table.put_back(work)
         self._group.notify(
             WorkflowInterrupted(
@@ -96,6 +119,13 @@ class Judge:
                 report=report_of(exc) if exc is not None else None,
             )
         )
+
+    def undecodable(self, work: Work, exc: BaseException) -> None:
+        """Judge what was raised while a snapshot became objects."""
+        if self._group.leave_if_exit(exc):
+            self.interrupted(work, exc)
+        else:
+            self.quarantine(work, "incompatible", exc)
 
     def failed(self, work: Work, exc: BaseException) -> None:
         """End or quarantine a workflow, as its class says."""

@@ -7,18 +7,22 @@ begin.  A start that fails before the commit leaves nothing.
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
+import trio
 
 from minions.declare.specification import MinionSpec, PipelineSpec
 from minions.errors import AlreadyRunningError, DefinitionError, NotRunningError
 from minions.identity import orchestration_id
 from minions.runtime.codecs import Codecs
 from minions.runtime.components import Components
-from minions.runtime.engine import MinionLife
+from minions.runtime.engine import Desk, MinionLife
 from minions.runtime.intake import Intake
 from minions.runtime.ledger import Ledger
 from minions.runtime.orchestration import Orchestration
 from minions.runtime.orchestrations import Orchestrations
+from minions.runtime.outlets import OutletFinder
 from minions.runtime.pairing import make_codecs, pair_of, subscription_of
 from minions.runtime.reading import Reading
 from minions.runtime.source import PipelineLife
@@ -60,6 +64,7 @@ class Launcher:
         self._orchestrations = orchestrations
         self._codecs: dict[str, Codecs] = {}
         self._launches: dict[str, _Launch] = {}
+        self._outlets = OutletFinder(subscriptions)
         self.workflows: Workflows = Workflows(
             ledger, subscriptions.tables, self._codecs
         )
@@ -113,6 +118,7 @@ class Launcher:
         known = self._subscriptions.records.get(identity)
         order = known.order if known is not None else self._next_order()
         subscription = subscription_of(identity, mine, source, name=name, order=order)
+        self._outlets.expect(mine, source.identity)
         self._launches[identity] = _Launch(reading, mine, source, subscription)
         orchestration = Orchestration(
             identity,
@@ -127,6 +133,14 @@ class Launcher:
         orchestration.held = tuple(reading.specs)
         self._orchestrations.by_id[identity] = orchestration
         return orchestration
+
+    def check_targets(self) -> None:
+        """Check where the minions emit to that were started together.
+
+        Raises:
+            DefinitionError: A pipeline was never started or subscribed here.
+        """
+        self._outlets.check_expected()
 
     def _next_order(self) -> int:
         orders = [launch.subscription.order for launch in self._launches.values()]
@@ -158,19 +172,22 @@ class Launcher:
     def _add_minion(self, orchestration: Orchestration, launch: _Launch) -> None:
         spec = launch.minion
         config = launch.reading.configs[spec.identity]
-        context = self._components.context.copy()
+        table = orchestration.table
+        desk = Desk(
+            table=table,
+            ledger=self._ledger,
+            codecs=self._codecs[orchestration.id],
+            outlets=self._outlets.find,
+            context=self._components.context.copy(),
+        )
+        table.is_started, table.is_resting = True, False
+        table.parked_on = partial(self._components.blocker, orchestration.minion_name)
+        table.gone(trio.current_time(), is_outage=True)
         self._components.add(
             orchestration.minion_name,
             spec,
             lambda incarnation: MinionLife(
-                self._group,
-                spec,
-                incarnation,
-                config=config,
-                table=orchestration.table,
-                ledger=self._ledger,
-                codecs=self._codecs[orchestration.id],
-                context=context,
+                self._group, spec, incarnation, config=config, desk=desk
             ),
         )
 

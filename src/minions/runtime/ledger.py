@@ -27,18 +27,21 @@ from minions.runtime.kept import Kept
 from minions.runtime.numbers import Numbers
 from minions.runtime.table import WorkTable
 from minions.runtime.wall import WallClock
-from minions.runtime.work import Ended, Work
+from minions.runtime.work import Ended, Mail, Work
 from minions.store.port import Keyspace, StateStore, Write
 from minions.workflow.layout import key_of, mail_key
 from minions.workflow.record import (
+    CorruptRecordError,
     EndedRecord,
     QuarantineRecord,
     WorkflowRecord,
+    encode_quarantine,
     encode_record,
 )
-from minions.workflow.stored import difference
+from minions.workflow.stored import Body, difference
+from minions.workflow.suspects import marked
 
-__all__ = ["Ledger", "mail_deletes"]
+__all__ = ["NO_EFFECTS", "Effects", "Ledger", "mail_deletes"]
 
 EndState = Literal["done", "aborted", "cancelled", "discarded"]
 # What is kept, in characters, of a message that is too long to be stored.
@@ -65,6 +68,11 @@ class Effects:
     writes: Sequence[Write] = ()
     done: Callable[[], None] = _nothing
     """Called when the commit is on disk."""
+
+    def and_taken(self, seq: int, mail: Mail) -> Effects:
+        """Return these, and a signal that was taken."""
+        gone: Write = (Keyspace.MAIL, mail_key(seq, mail.number), None)
+        return Effects([*self.writes, gone], self.done)
 
 
 NO_EFFECTS = Effects()
@@ -143,14 +151,14 @@ class Ledger:
             if table.cold.note(until):
                 self.on_cold()
 
-        cooled = table.cold.cooling
-        cooled.add(seq)
+        # Before the hand-over: a store in memory calls back at once.
+        table.cool(work)
         try:
             self.store.write_nowait(writes, done)
         except BaseException:
-            cooled.discard(seq)
+            table.uncool(work)
             raise
-        table.cool(work)
+        table.on_room()
 
     def retry(
         self,
@@ -176,6 +184,39 @@ class Ledger:
         else:
             self.cool(table, work, record)
         self.notify(notice)
+
+    def mark(self, work: Work) -> trio.Event:
+        """Hand over that a suspect's step begins."""
+        return self.save(work, marked(work.record))
+
+    def thaw(
+        self,
+        table: WorkTable,
+        moved: list[tuple[Work, tuple[Body, bool]]],
+        done: Callable[[], None] = _nothing,
+    ) -> None:
+        """Hand over that cold workflows become ready; they start when that is on disk.
+
+        Args:
+            table: Theirs.
+            moved: Each as it is to be, and what stands in the store.
+            done: Called when it is on disk.
+        """
+        if not moved:
+            return
+        writes: list[Write] = []
+        for work, before in moved:
+            writes += difference(work.seq, before, (work.record, work.holds))
+        works = [work for work, _ in moved]
+
+        def woken() -> None:
+            table.woken(works)
+            done()
+
+        for work in works:
+            table.works[work.seq] = work
+        table.cold.count -= len(works)
+        self.store.write_nowait(writes, woken)
 
     # Ends.
 
@@ -314,6 +355,29 @@ class Ledger:
         # Not even the bare record fits.  It stays where it is: it is tried and
         # quarantined again when the store is opened the next time.
         self.store.write_nowait((), done)
+
+    async def quarantine_raw(
+        self, seq: int, space: Keyspace, value: bytes, exc: SnapshotError
+    ) -> str:
+        """Move what cannot be read as it is, so that a person can look at the bytes.
+
+        Returns the reason, when it is on disk.
+        """
+        reason = "corrupt" if isinstance(exc, CorruptRecordError) else "incompatible"
+        now = self.now()
+        found = QuarantineRecord(
+            record=WorkflowRecord("", "", value, "", b"", "", now),
+            reason=reason,
+            message=str(exc),
+            exception="",
+            quarantined_at=now,
+            code_version=_version(),
+        )
+        moved = encode_quarantine(seq, found)
+        await self.store.write(
+            [(space, key_of(seq), None), (Keyspace.QUARANTINE, *moved)]
+        )
+        return reason
 
     @staticmethod
     def _leave(table: WorkTable, work: Work) -> None:

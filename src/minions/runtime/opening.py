@@ -21,13 +21,16 @@ from minions.runtime.bus import NoticeBus
 from minions.runtime.components import Components
 from minions.runtime.gru import Gru
 from minions.runtime.house import House
+from minions.runtime.kept import Kept
 from minions.runtime.launch import Launcher
 from minions.runtime.ledger import Ledger
 from minions.runtime.log import log_notice
+from minions.runtime.numbers import Numbers
 from minions.runtime.orchestrations import Orchestrations
-from minions.runtime.restore import restore
+from minions.runtime.restore import Restorer
 from minions.runtime.stuck import ExitWhenStuck
 from minions.runtime.subscriptions import Subscriptions
+from minions.runtime.waker import Waker
 from minions.store.lmdb_store import open_lmdb_store
 from minions.store.memory import MemoryStore
 from minions.store.port import StateStore
@@ -185,7 +188,9 @@ async def _wire(
     context = contextvars.copy_context()
     components = Components(group, context, durable=durable)
     bus.listeners.append(components.heed)
-    ledger = Ledger(store, bus.publish)
+    options = group.options
+    numbers, kept = Numbers(store), Kept(options.keep, options.max_kept)
+    ledger = Ledger(store, bus.publish, numbers, kept)
     subscriptions = Subscriptions(ledger, bus.publish, components.poke)
     orchestrations = Orchestrations(components, subscriptions, tasks)
     launcher = Launcher(
@@ -195,10 +200,10 @@ async def _wire(
         subscriptions=subscriptions,
         orchestrations=orchestrations,
     )
-    restored = await restore(
-        store, ledger, subscriptions.tables, subscriptions.make_table
-    )
-    subscriptions.attach(restored)
+    restorer = Restorer(store, ledger, subscriptions.tables, subscriptions.make_table)
+    subscriptions.attach(await restorer.restore(options.max_crashes))
+    waker = Waker(ledger, subscriptions.tables)
+    ledger.on_cold = waker.poke
     house = House(components, orchestrations)
     gru = Gru(
         components=components,
@@ -209,6 +214,7 @@ async def _wire(
         store=store,
         bus=bus,
     )
+    tasks.start_soon(waker.run, name="minions/waker")
     tasks.start_soon(house.keep, name="minions/house")
     tasks.start_soon(house.obey_stop, name="minions/stop")
     return gru, house

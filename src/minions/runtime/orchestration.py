@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import attrs
 import trio
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Orchestration", "StopMode", "StopResult"]
 
 Phase = Literal["starting", "live", "draining", "ended", "stopped"]
-StopMode = Literal["drain", "cutover"]
+StopMode = Literal["drain", "pause", "cutover"]
 
 
 @attrs.frozen
@@ -38,10 +38,10 @@ class StopResult:
 
 def _check_stop(identity: str, mode: object, grace: object) -> None:
     # Here, where it concerns nobody but who asks.
-    if mode not in {"drain", "cutover"}:
+    if mode not in get_args(StopMode):
         raise ValueError(
-            f'{identity}: expected mode "drain" or "cutover", found {mode!r}; name one'
-            " of these"
+            f'{identity}: expected mode "drain", "pause" or "cutover", found {mode!r};'
+            " name one of these"
         )
     if grace is None:
         return
@@ -117,9 +117,11 @@ class Orchestration:
     ) -> StopResult | None:
         """Stop it; the pipeline and resources that nobody else uses stop, too.
 
-        ``drain`` unsubscribes, lets what was accepted end, for at most *grace*
-        seconds (the option's without it), and cuts over.  ``cutover`` interrupts
-        at once and keeps the subscription: events are accepted meanwhile.
+        ``drain`` unsubscribes, lets what was accepted end, and cuts over.  What
+        waits for a time or a signal stays saved.  ``pause`` lets the running steps
+        end, and cuts over.  Both take at most *grace* seconds (the option's without
+        it).  ``cutover`` interrupts at once.  ``pause`` and ``cutover`` keep the
+        subscription: events are accepted meanwhile, up to ``max_backlog``.
 
         Returns ``None`` when one of its own steps asks: then it only asks.
 

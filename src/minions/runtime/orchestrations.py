@@ -11,6 +11,7 @@ from minions.errors import AlreadyRunningError
 from minions.runtime.components import Components
 from minions.runtime.orchestration import Orchestration, StopMode, StopResult
 from minions.runtime.subscriptions import Subscriptions
+from minions.runtime.table import WorkTable
 from minions.supervise import State
 
 __all__ = ["Orchestrations"]
@@ -60,23 +61,32 @@ class Orchestrations:
         self, orchestration: Orchestration, mode: StopMode, grace: float
     ) -> None:
         table, name = orchestration.table, orchestration.minion_name
-        before = len(table.works)
+        table.is_resting = True
+        ended = sum(table.counts.values())
         if mode == "drain":
             await self._subscriptions.unsubscribe(orchestration.id)
-            orchestration.draining.deadline = trio.current_time() + grace
-            with orchestration.draining:
-                while table.is_moving and not self._components.is_hopeless(name):
-                    await self._components.wait_change()
+        if mode == "pause" and table.engine is not None:
+            table.engine.pause()
+        orchestration.draining.deadline = trio.current_time() + grace
+        with orchestration.draining:
+            while self._is_busy(table, mode) and not self._components.is_hopeless(name):
+                await self._components.wait_change()
         cut = table.running
         self._group.stop(name, hard=bool(table.works))
         orchestration.phase = "stopped"
         self._components.poke()
         await orchestration.gone.wait()
-        saved = len(table.works)
-        orchestration.result = StopResult(
-            max(0, before - saved), saved, min(cut, saved)
-        )
+        saved = len(table.works) + table.cold.count
+        finished = sum(table.counts.values()) - ended + table.ends.count
+        orchestration.result = StopResult(finished, saved, min(cut, saved))
         orchestration.over.set()
+
+    @staticmethod
+    def _is_busy(table: WorkTable, mode: StopMode) -> bool:
+        """Say whether there is something that the stop is to wait for."""
+        if mode == "pause":
+            return table.engine is not None and table.running > 0
+        return mode == "drain" and table.is_moving
 
     async def forget(self, identity: str) -> None:
         """End the subscription of one that is not started."""
@@ -113,8 +123,9 @@ class Orchestrations:
                     orchestration.over.set()
 
     def stop_sources(self) -> None:
-        """Ask all pipelines to end."""
+        """Ask all pipelines to end, and leave cold workflows where they are."""
         for orchestration in self.by_id.values():
+            orchestration.table.is_resting = True
             if orchestration.pipeline_name in self._group.members:
                 self._group.stop(orchestration.pipeline_name)
 

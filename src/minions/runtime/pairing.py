@@ -11,7 +11,7 @@ from minions.store.codec import codec_for
 from minions.workflow.subscription import SubscriptionRecord
 from minions.workflow.transitions import StepTable
 
-__all__ = ["make_codecs", "pair_of", "subscription_of"]
+__all__ = ["make_codecs", "pair_of", "source_codecs", "subscription_of"]
 
 
 def pair_of(
@@ -49,14 +49,27 @@ def make_codecs(minion: MinionSpec, pipeline: PipelineSpec, intake: Intake) -> C
     Raises:
         DefinitionError: A class cannot be stored.
     """
+    intake.codecs = source_codecs(pipeline)
+    return Codecs(
+        event=intake.codecs.event,
+        context=codec_for(minion.context_type, component=minion.identity),
+        new_context=minion.context_type,
+        steps=StepTable.of(minion.identity, minion.steps),
+        signals=minion.signal_classes,
+    )
+
+
+def source_codecs(pipeline: PipelineSpec) -> SourceCodecs:
+    """Make how the events and positions of a pipeline are stored.
+
+    Raises:
+        DefinitionError: A class cannot be stored.
+    """
     event = codec_for(pipeline.event_type, component=pipeline.identity)
-    context = codec_for(minion.context_type, component=minion.identity)
     cursor = None
     if pipeline.cursor_type is not None:
         cursor = codec_for(pipeline.cursor_type, component=pipeline.identity)
-    intake.codecs = SourceCodecs(pipeline.identity, event, pipeline.event_type, cursor)
-    steps = StepTable.of(minion.identity, minion.steps)
-    return Codecs(event, context, minion.context_type, steps)
+    return SourceCodecs(pipeline.identity, event, pipeline.event_type, cursor)
 
 
 def subscription_of(

@@ -114,6 +114,11 @@ class Subscriptions:
 
     # Holding sources.
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether a block of gru.starting() is open."""
+        return self._blocks > 0
+
     def hold(self) -> None:
         """Begin a block of gru.starting()."""
         self._blocks += 1

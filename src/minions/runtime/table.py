@@ -41,14 +41,21 @@ class WorkTable:
     engine: Engine | None = None
     keys: KeyQueues = attrs.field(factory=KeyQueues)
     cold: ColdIndex = attrs.field(factory=ColdIndex)
+    # Since when, by trio's clock, the minion waits for what it needs; None: it does
+    # not, or its last life ended for another reason.
+    down_since: float | None = None
+    # Names what is down of all that the minion needs; empty if nothing is.
+    parked_on: Callable[[], str] = attrs.field(default=lambda: "")
+    # Whether an orchestration of this process has this table.
+    is_started: bool = False
     # Whether cold workflows stay so: a drain leaves them saved.
     is_resting: bool = False
     # Ends that are handed over to the writer and not on disk.
     ends: Gauge = attrs.field(factory=Gauge)
     # Their sequence numbers.
     ending: set[int] = attrs.field(factory=set)
-    # By sequence number: the key that it holds if its class says so.
-    quarantined: dict[int, bytes | None] = attrs.field(factory=dict)
+    # By sequence number: its key, and whether it holds it still.
+    quarantined: dict[int, tuple[bytes | None, bool]] = attrs.field(factory=dict)
     rejected: int = 0
     counts: dict[str, int] = attrs.field(factory=dict)
     # Called with the end of a workflow, once that is on disk; or with None when
@@ -65,6 +72,14 @@ class WorkTable:
     def is_moving(self) -> bool:
         """Whether one runs or will, and not all queue behind a quarantined one."""
         return bool(self.running or self.ready or self.accepting or self.ends.count)
+
+    def gone(self, now: float, *, is_outage: bool) -> None:
+        """Hear that the minion is down, and whether something it needs is, too."""
+        self.down_since = now if is_outage else None
+
+    def outage(self, now: float) -> float:
+        """Return the seconds for which something that the minion needs was down."""
+        return 0.0 if self.down_since is None else now - self.down_since
 
     def has_room(self, count: int) -> bool:
         """Say whether *count* more may be accepted now.
@@ -113,7 +128,8 @@ class WorkTable:
         """Hear that these are on disk as ready: cold ones, or redriven."""
         for work in works:
             work.saved = True
-            self.put_back(work)
+            if self.works.get(work.seq) is work:
+                self.put_back(work)
         if self.engine is not None:
             self.engine.dispatch()
 
@@ -139,7 +155,14 @@ class WorkTable:
             self.keys.stand_in(work.seq, work.key)
         self.cold.count += 1
         self.cold.cooling.add(work.seq)
-        self.on_room()
+
+    def uncool(self, work: Work) -> None:
+        """Take it back: its snapshot cannot be stored."""
+        self.works[work.seq] = work
+        if work.key is not None:
+            self.keys.hold(work, work.key)
+        self.cold.count -= 1
+        self.cold.cooling.discard(work.seq)
 
     def release_key(self, seq: int, key: bytes | None) -> None:
         """Let the next workflow of the same key go."""

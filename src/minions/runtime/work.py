@@ -49,6 +49,9 @@ class Work:
     mail: list[Mail] | tuple[()] = ()
     """The signals for it, oldest first."""
 
+    arrival: trio.Event | None = None
+    """Set when a signal comes, if a step waits for one."""
+
     scope: trio.CancelScope | None = None
     """Around its steps, while it runs."""
 
@@ -65,6 +68,18 @@ class Work:
     def id(self) -> str:
         """The workflow's id, for people and programs."""
         return f"w{self.seq}"
+
+    def deliver(self, mail: Mail) -> None:
+        """Add a signal, and wake the steps that wait for one."""
+        self.mail = [*self.mail, mail]
+        if self.arrival is not None:
+            self.arrival.set()
+
+    async def wait_mail(self) -> None:
+        """Wait for the next signal."""
+        if self.arrival is None or self.arrival.is_set():
+            self.arrival = trio.Event()
+        await self.arrival.wait()
 
 
 @attrs.frozen

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import trio
 
 from minions.declare.binding import current_workflow
-from minions.errors import DefinitionError, NotRunningError
+from minions.errors import NotRunningError, SnapshotError
 from minions.runtime.calls import caller
 from minions.runtime.inspection import Inspector, Workflow
+from minions.runtime.redriving import Hand
+from minions.runtime.registry import Found, Registry, scan, seq_of
 from minions.runtime.table import WorkTable
-from minions.runtime.work import Ended, Work
+from minions.runtime.work import Ended
 from minions.store.port import Keyspace
-from minions.workflow.layout import key_of
+from minions.workflow.layout import sequence_of
 from minions.workflow.record import (
+    EndedRecord,
     QuarantineRecord,
-    WorkflowRecord,
-    decode_quarantine,
+    decode_ended,
     decode_record,
-    encode_record,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Workflows"]
 
-_PAGE = 100
+_MOST_UNASKED = 1000
+_HOT = {"ready", "running", "queued", "parked"}
+_COLD = {"sleeping", "retrying", "waiting", "parked"}
+_ENDED = {"done", "aborted", "cancelled", "discarded"}
 
 
 class Workflows:
@@ -45,8 +48,9 @@ class Workflows:
     ) -> None:
         self._ledger = ledger
         self._tables = tables
-        self._codecs = codecs
-        self._inspector = Inspector(codecs)
+        self._inspector = Inspector(ledger, codecs)
+        self._registry = Registry(ledger, tables)
+        self._hand = Hand(ledger, self._registry, codecs)
         # Ends of workflows that came through gru.emit and that nobody waited for
         # yet: the caller of emit may be scheduled after a short workflow's end.
         self._unasked: dict[int, Ended] = {}
@@ -54,81 +58,94 @@ class Workflows:
     async def list(
         self, *, state: str | None = None, orchestration: str | None = None
     ) -> AsyncIterator[Workflow]:
-        """Iterate over all that have not ended.
+        """Iterate over all that have not ended, and over ended ones if asked for.
 
-        First those that go on, in order of arrival, then the quarantined ones,
-        likewise.
+        First those in memory, in order of arrival, then those that wait for a time
+        or a signal, then the quarantined ones, likewise.
 
         Args:
-            state: Only those in this state.
+            state: Only those in this state.  An end, such as ``"done"``: those of
+                the ended ones that are kept.
             orchestration: Only those of the orchestration with this id.
         """
-        chosen = [
-            table
-            for table in self._tables.values()
-            if orchestration in (None, table.id)
-        ]
-        if state != "quarantined":
-            works = sorted(
-                ((w.seq, t) for t in chosen for w in t.works.values()),
-                key=lambda pair: pair[0],
-            )
-            for seq, table in works:
-                work = table.works.get(seq)
-                if work is not None and state in (None, work.state):
-                    await trio.lowlevel.checkpoint()
-                    yield self._inspector.present(work)
-        if state in (None, "quarantined"):
-            async for workflow in self._quarantined(orchestration):
+        async for workflow in self._all(state, orchestration):
+            if state in (None, workflow.state) and orchestration in (
+                None,
+                workflow.orchestration_id,
+            ):
                 yield workflow
 
-    async def _quarantined(self, orchestration: str | None) -> AsyncIterator[Workflow]:
-        after: bytes | None = None
-        while True:
-            page = await self._ledger.store.page(
-                Keyspace.QUARANTINE, after=after, limit=_PAGE
-            )
-            for key, value in page:
-                workflow = self._inspector.shown_or_damaged(key, value)
-                if orchestration in (None, workflow.orchestration_id):
-                    yield workflow
-            if len(page) < _PAGE:
-                return
-            after = page[-1][0]
+    async def _all(
+        self, state: str | None, orchestration: str | None
+    ) -> AsyncIterator[Workflow]:
+        """Iterate over the places where a workflow in this state may stand."""
+        store, show = self._ledger.store, self._inspector
+        if state is None or state in _HOT:
+            for seq, table in _in_memory(self._tables.values(), orchestration):
+                await trio.lowlevel.checkpoint()
+                work = table.works.get(seq)
+                if work is not None:
+                    yield show.show(Found(seq, table, work))
+        if state is None or state in _COLD:
+            async for key, value in scan(store, Keyspace.COLD):
+                if self._registry.in_memory(sequence_of(key)) is None:
+                    yield self._show_cold(key, value)
+        if state in (None, "quarantined"):
+            async for key, value in scan(store, Keyspace.QUARANTINE):
+                yield show.quarantined_or_damaged(key, value)
+        if state in _ENDED:
+            async for workflow in self._kept():
+                yield workflow
+
+    async def _kept(self) -> AsyncIterator[Workflow]:
+        async for key, value in scan(self._ledger.store, Keyspace.ENDED):
+            ended = decode_ended(key, value)
+            if not self._ledger.kept.is_over(ended.ended_at, self._ledger.now()):
+                yield self._inspector.kept(sequence_of(key), ended)
+
+    def _show_cold(self, key: bytes, value: bytes) -> Workflow:
+        seq = sequence_of(key)
+        try:
+            record = decode_record(key, value)
+        except SnapshotError as exc:
+            return self._inspector.damaged(seq, value, exc)
+        table = self._tables.get(record.orchestration)
+        return self._inspector.show(Found(seq, table, body=record))
 
     async def get(self, workflow_id: str) -> Workflow:
-        """Return one that has not ended.
+        """Return one that has not ended, or that is kept.
 
         Raises:
-            KeyError: There is none of this id, or it has ended.
+            KeyError: There is none of this id, or it has ended and is not kept.
         """
-        seq = _seq_of(workflow_id)
-        for table in self._tables.values():
-            if seq in table.works:
-                await trio.lowlevel.checkpoint()
-                return self._inspector.present(table.works[seq])
-        return self._inspector.shown(seq, await self._read_quarantined(seq))
+        seq = seq_of(workflow_id)
+        try:
+            found = await self._registry.find(seq)
+        except SnapshotError as exc:
+            return self._inspector.damaged(seq, b"", exc)
+        await trio.lowlevel.checkpoint()
+        return self._inspector.show(found)
 
     async def wait(self, workflow_id: str) -> Workflow:
         """Return the workflow when its end is on disk, or its quarantine.
 
         Raises:
-            KeyError: There is none of this id, or it had ended before.
+            KeyError: There is none of this id, or it had ended before and is not
+                kept.
             NotRunningError: Gru has stopped before it ended.
             trio.BusyResourceError: A step waits for its own workflow.
         """
-        seq = _seq_of(workflow_id)
+        seq = seq_of(workflow_id)
         if self._is_inside(workflow_id):
             raise trio.BusyResourceError(
                 f"{workflow_id}: expected another workflow, found that it waits for"
                 " itself; wait for it from outside"
             )
         ended = self._unasked.pop(seq, None)
-        if ended is None:
-            ended = await self._wait(seq)
-        else:
+        if ended is not None:
             await trio.lowlevel.checkpoint()
-        return self._inspector.closed(seq, ended)
+            return self._inspector.closed(seq, ended)
+        return await self._wait(seq)
 
     def _is_inside(self, workflow_id: str) -> bool:
         """Say whether a step of this workflow asks; another Gru has the same ids."""
@@ -138,15 +155,14 @@ class Workflows:
         table = getattr(inside.life, "table", None) if inside is not None else None
         return any(mine is table for mine in self._tables.values())
 
-    async def _wait(self, seq: int) -> Ended:
-        for table in self._tables.values():
-            if seq in table.works or seq in table.ending:
-                break
-            if seq in table.quarantined:
-                record = await self._read_quarantined(seq)
-                reason = f"{record.reason}: {record.message}"
-                return Ended("quarantined", record.record, None, reason)
-        else:
+    async def _wait(self, seq: int) -> Workflow:
+        table = self._ending_in(seq)
+        if table is None:
+            found = await self._registry.find(seq)
+            if isinstance(found.body, QuarantineRecord | EndedRecord):
+                return self._inspector.show(found)
+            table = found.table or self._ending_in(seq)
+        if table is None:
             raise KeyError(f"w{seq}")
         ended = await _wait_end(table, seq)
         if ended is None:
@@ -155,18 +171,24 @@ class Workflows:
                 f" it is saved, and goes on when {table.id} is started again"
             )
         self._unasked.pop(seq, None)
-        return ended
+        return self._inspector.closed(seq, ended)
+
+    def _ending_in(self, seq: int) -> WorkTable | None:
+        for table in self._tables.values():
+            if seq in table.works or seq in table.ending:
+                return table
+        return None
 
     def remember(self, ids: tuple[str | None, ...]) -> None:
         """Keep the ends of these for one call of :meth:`wait`."""
         for workflow_id in ids:
             if workflow_id is None:
                 continue
-            seq = _seq_of(workflow_id)
-            for table in self._tables.values():
-                if seq in table.works:
-                    keep = partial(self._keep, seq)
-                    table.waiters.setdefault(seq, []).append(keep)
+            seq = seq_of(workflow_id)
+            table = self._ending_in(seq)
+            if table is not None and seq in table.works:
+                keep = partial(self._keep, seq)
+                table.waiters.setdefault(seq, []).append(keep)
 
     def _keep(self, seq: int, ended: Ended | None) -> None:
         if ended is None:
@@ -174,6 +196,51 @@ class Workflows:
         self._unasked[seq] = ended
         while len(self._unasked) > _MOST_UNASKED:
             del self._unasked[next(iter(self._unasked))]
+
+    async def signal(self, workflow_id: str, payload: object) -> None:
+        """Send a signal to a workflow; return when it is on disk.
+
+        It is kept until a ``Wait`` or a ``receive`` of the workflow takes it, or
+        the workflow ends.
+
+        Args:
+            workflow_id: Of one that has not ended.
+            payload: An instance of a class that the minion's code names in a
+                ``Wait`` or ``receive``, or lists in its attribute ``signals``.
+
+        Raises:
+            KeyError: There is none of this id, or it has ended and is not kept.
+            NotRunningError: It has ended and is kept, or its orchestration is not
+                started in this process.
+            SnapshotError: The payload cannot be stored.
+            TypeError: The minion knows no such class of signals.
+
+        Cancellation:
+            The signal may have been sent.
+        """
+        await self._hand.signal(seq_of(workflow_id), payload)
+
+    async def cancel(self, workflow_id: str) -> None:
+        """End a workflow, whatever it does; return when that is on disk.
+
+        Its step is cancelled; a step that ends in the same moment has ended, and if
+        it was the last one, that end counts.  From a step of its own it asks only.
+
+        Raises:
+            KeyError: There is none of this id, or it is quarantined.
+            NotRunningError: It has ended and is kept; or Gru has stopped first.
+        """
+        seq = seq_of(workflow_id)
+        table = await self._hand.cancel(seq)
+        if table is None or self._is_inside(workflow_id):
+            return
+        if seq in table.works or seq in table.ending:
+            if await _wait_end(table, seq) is None:
+                raise NotRunningError(
+                    f"{workflow_id}: expected that it ends, found that its Gru has"
+                    " stopped first; it is saved, and goes on when it is started again"
+                )
+            self._unasked.pop(seq, None)
 
     async def redrive(
         self, workflow_id: str, *, step: str | None = None, context: Any = None
@@ -193,57 +260,7 @@ class Workflows:
             NotRunningError: A context is given and its orchestration is not started.
             DefinitionError: The minion has no such step.
         """
-        seq = _seq_of(workflow_id)
-        table = self._table_of_quarantined(seq)
-        old = (await self._read_quarantined(seq)).record
-        if not old.orchestration:  # could not be read when the store was opened
-            old = decode_record(key_of(seq), old.event)
-            table = self._tables.get(old.orchestration, table)
-        record = self._edited(table, old, step, context)
-        holder = self._table_of_quarantined(seq)
-        held = holder.quarantined.pop(seq)
-        key, value = encode_record(seq, record)
-        work = Work(seq, record, key=record.key)
-        table.works[seq] = work
-        try:
-            await self._ledger.store.write(
-                [(Keyspace.QUARANTINE, key, None), (Keyspace.RECORD, key, value)]
-            )
-        except BaseException:
-            del table.works[seq]
-            holder.quarantined[seq] = held
-            raise
-        work.saved = True
-        table.put_back(work)
-        if table.engine is not None:
-            table.engine.dispatch()
-        table.on_change()
-
-    def _edited(
-        self, table: WorkTable, old: WorkflowRecord, step: str | None, context: Any
-    ) -> WorkflowRecord:
-        record = msgspec.structs.replace(old, attempt=0)
-        codecs = self._codecs.get(table.id)
-        if step is not None:
-            if codecs is not None and codecs.steps.find(step) is None:
-                raise DefinitionError(
-                    f"{codecs.steps.owner}: expected a step to redrive at, one of"
-                    f" {', '.join(codecs.steps.names)}, found {step!r}; name one of"
-                    " these"
-                )
-            record = msgspec.structs.replace(record, step=step)
-        if context is None:
-            return record
-        if codecs is None:
-            raise NotRunningError(
-                f"{table.id}: expected this orchestration to be started, to store a"
-                " new context; start it first"
-            )
-        return msgspec.structs.replace(
-            record,
-            context=codecs.context.encode(context),
-            context_type=codecs.context.type_name,
-        )
+        await self._hand.redrive(seq_of(workflow_id), step=step, context=context)
 
     async def discard(self, workflow_id: str) -> None:
         """End a quarantined workflow for good.
@@ -251,38 +268,16 @@ class Workflows:
         Raises:
             KeyError: No workflow of this id is quarantined.
         """
-        seq = _seq_of(workflow_id)
-        table = self._table_of_quarantined(seq)
-        key = table.quarantined.pop(seq)
-        try:
-            await self._ledger.store.write([(Keyspace.QUARANTINE, key_of(seq), None)])
-        except BaseException:
-            table.quarantined[seq] = key
-            raise
-        for work in [*table.keys.get(key, ())] if key is not None else ():
-            if work.seq == seq:
-                table.release_key(work)
-        table.counts["discarded"] = table.counts.get("discarded", 0) + 1
-        table.on_change()
-
-    def _table_of_quarantined(self, seq: int) -> WorkTable:
-        for table in self._tables.values():
-            if seq in table.quarantined:
-                return table
-            if seq in table.works:
-                raise KeyError(f"w{seq} is {table.works[seq].state}, not quarantined")
-        raise KeyError(f"w{seq}")
-
-    async def _read_quarantined(self, seq: int) -> QuarantineRecord:
-        if any(seq in table.ending for table in self._tables.values()):
-            await self._ledger.store.barrier()
-        value = await self._ledger.store.read(Keyspace.QUARANTINE, key_of(seq))
-        if value is None:
-            raise KeyError(f"w{seq}")
-        return decode_quarantine(key_of(seq), value)
+        await self._hand.discard(seq_of(workflow_id))
 
 
-_MOST_UNASKED = 1000
+def _in_memory(
+    tables: Iterable[WorkTable], orchestration: str | None
+) -> list[tuple[int, WorkTable]]:
+    """Return the workflows in memory, in order of arrival."""
+    chosen = [t for t in tables if orchestration in (None, t.id)]
+    works = [(seq, table) for table in chosen for seq in table.works]
+    return sorted(works, key=lambda pair: pair[0])
 
 
 async def _wait_end(table: WorkTable, seq: int) -> Ended | None:
@@ -304,11 +299,6 @@ async def _wait_end(table: WorkTable, seq: int) -> Ended | None:
         waiters = table.waiters.get(seq, [])
         if tell in waiters:
             waiters.remove(tell)
+            if not waiters:
+                table.waiters.pop(seq, None)
     return found[0]
-
-
-def _seq_of(workflow_id: str) -> int:
-    number = workflow_id[1:]
-    if workflow_id[:1] != "w" or not (number.isascii() and number.isdigit()):
-        raise KeyError(workflow_id)
-    return int(number)

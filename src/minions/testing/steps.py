@@ -66,7 +66,7 @@ async def run_step(
     finally:
         cell.ended = True
         current_workflow.reset(token)
-    table.after(step, outcome)
+    table.follow(step, outcome)
     returned: ContextT = cell.context
     return outcome, returned
 

@@ -132,7 +132,7 @@ class Snapshot:
 
 
 def proceed(record: WorkflowRecord, step: str, left: Snapshot) -> WorkflowRecord:
-    """A step has ended, and another one follows."""
+    """Go on: a step has ended, and another one follows."""
     # By position: this is made once per step.
     return WorkflowRecord(
         record.orchestration,
@@ -153,7 +153,7 @@ def proceed(record: WorkflowRecord, step: str, left: Snapshot) -> WorkflowRecord
 def sleep(
     record: WorkflowRecord, step: str, left: Snapshot, seconds: float
 ) -> WorkflowRecord:
-    """A step has ended, and another one follows after some time."""
+    """Sleep: a step has ended, and another one follows after some time."""
     following = proceed(record, step, left)
     return msgspec.structs.replace(
         following, state="sleeping", until=left.now + seconds
@@ -168,7 +168,7 @@ def wait(
     signal_type: str,
     timeout: float | None,
 ) -> WorkflowRecord:
-    """A step has ended, and another one follows when a signal is there."""
+    """Wait: a step has ended, and another one follows when a signal is there."""
     following = proceed(record, step, left)
     until = None if timeout is None else left.now + timeout
     return msgspec.structs.replace(
@@ -179,7 +179,7 @@ def wait(
 def receive(
     record: WorkflowRecord, signal_type: str, payload: bytes, now: float
 ) -> WorkflowRecord:
-    """The signal that it waits for is there; or was, before it began to wait."""
+    """Take the signal that it waits for, or that was there before it began to."""
     return msgspec.structs.replace(
         wake(record, now), received_type=signal_type, received=payload
     )
@@ -188,7 +188,7 @@ def receive(
 def retry(
     record: WorkflowRecord, *, now: float, delay: float, problem: str
 ) -> WorkflowRecord:
-    """An attempt has failed, and another one follows; the context is as before it."""
+    """Try again: an attempt has failed; the context is as before it."""
     return msgspec.structs.replace(
         record,
         attempt=record.attempt + 1,
@@ -202,7 +202,5 @@ def retry(
 
 
 def wake(record: WorkflowRecord, now: float) -> WorkflowRecord:
-    """The time has come."""
-    return msgspec.structs.replace(
-        record, state=READY, since=now, until=None, waits=""
-    )
+    """Wake: the time has come."""
+    return msgspec.structs.replace(record, state=READY, since=now, until=None, waits="")

@@ -1,0 +1,148 @@
+"""What a step does besides its context: signals that it takes, events that it emits.
+
+Both become true with the commit that ends the step, and with no other: a step that
+fails, is interrupted or tried again has taken and emitted nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from minions.declare.kinds import is_data, type_name
+from minions.errors import DefinitionError, NotRunningError
+from minions.runtime.codecs import Codecs
+from minions.runtime.ledger import Effects
+from minions.runtime.work import Mail, Work
+from minions.store.port import Keyspace, Write
+from minions.workflow.layout import mail_key
+
+__all__ = ["Outlet", "Outlets", "StepPort"]
+
+
+class Outgoing(Protocol):
+    """Events that have their places in the tables of a pipeline."""
+
+    writes: list[Write]
+
+    def accepted(self) -> None:
+        """Hear that the writes are on disk."""
+
+    def withdraw(self) -> None:
+        """Give the places back."""
+
+
+class Outlet(Protocol):
+    """A pipeline as the target of a step."""
+
+    def encode(self, event: Any) -> bytes:
+        """Make the bytes of an event; raises ``TypeError`` and ``SnapshotError``."""
+
+    def reserve_above(self, events: list[tuple[Any, bytes]]) -> Outgoing:
+        """Take places above the bounds; raises ``StoreFullError``."""
+
+
+Outlets = Callable[[type], Outlet]
+"""Finds a pipeline by its class; raises ``DefinitionError``."""
+
+
+@attrs.define(eq=False)
+class StepPort:
+    """The runtime's side of ``self.workflow`` in one step."""
+
+    _work: Work
+    _codecs: Codecs
+    _outlets: Outlets
+    _taken: list[Mail] = attrs.field(factory=list)
+    _sent: dict[Outlet, list[tuple[Any, bytes]]] = attrs.field(factory=dict)
+    _reserved: list[Outgoing] = attrs.field(factory=list)
+    ended: bool = False
+
+    async def receive(
+        self,
+        kind: type,
+        timeout: float | None,  # noqa: ASYNC109  # of the contract
+    ) -> Any:
+        """Take the oldest signal of a class; see ``WorkflowInfo.receive``."""
+        self._check_open("receive")
+        if not is_data(kind):
+            raise DefinitionError(
+                f"{self._codecs.steps.owner}: self.workflow.receive: expected the class"
+                f" of a signal, found {type_name(kind)}; give an attrs, dataclass or"
+                " msgspec.Struct class"
+            )
+        codec = self._codecs.signal(kind)
+        with trio.move_on_after(math.inf if timeout is None else timeout):
+            await trio.lowlevel.checkpoint()
+            while True:
+                for mail in self._work.mail:
+                    if mail.type == codec.type_name and mail not in self._taken:
+                        self._taken.append(mail)
+                        return codec.decode(mail.payload)
+                await self._work.wait_mail()
+        return None
+
+    async def emit(self, event: Any, to: type) -> None:
+        """Keep an event until the step ends; see ``WorkflowInfo.emit``."""
+        self._check_open("emit")
+        await trio.lowlevel.checkpoint()
+        outlet = self._outlets(to)
+        self._sent.setdefault(outlet, []).append((event, outlet.encode(event)))
+
+    def _check_open(self, member: str) -> None:
+        if self.ended:
+            raise NotRunningError(
+                f"{self._work.id}: self.workflow.{member}: expected a step that runs,"
+                " found that it has ended; call it before the step returns"
+            )
+
+    # With the end of the step.
+
+    def wants(self, type_name: str) -> Mail | None:
+        """Return the oldest signal of a type that the step has not taken."""
+        for mail in self._work.mail:
+            if mail.type == type_name and mail not in self._taken:
+                return mail
+        return None
+
+    def take(self, mail: Mail) -> None:
+        """Take a signal for the next step."""
+        self._taken.append(mail)
+
+    def prepare(self) -> Effects:
+        """Reserve what the commit is to hold, or nothing.
+
+        Raises:
+            StoreFullError: A subscription is at ``max_unfinished``.
+        """
+        writes: list[Write] = [
+            (Keyspace.MAIL, mail_key(self._work.seq, mail.number), None)
+            for mail in self._taken
+        ]
+        try:
+            for outlet, events in self._sent.items():
+                outgoing = outlet.reserve_above(events)
+                self._reserved.append(outgoing)
+                writes += outgoing.writes
+        except BaseException:
+            self.undo()
+            raise
+        return Effects(writes, self._done)
+
+    def undo(self) -> None:
+        """Give all back: there was no commit."""
+        while self._reserved:
+            self._reserved.pop().withdraw()
+
+    def _done(self) -> None:
+        for outgoing in self._reserved:
+            outgoing.accepted()
+
+    def settle(self) -> None:
+        """Forget the signals that were taken: the commit is on its way."""
+        if self._taken:
+            self._work.mail = [m for m in self._work.mail if m not in self._taken]

@@ -1,0 +1,85 @@
+"""Where the events go that steps emit: pipelines, found by their class."""
+
+from __future__ import annotations
+
+import attrs
+
+from minions.declare.specification import MinionSpec, PipelineSpec, specify
+from minions.errors import DefinitionError
+from minions.identity import component_identity
+from minions.runtime.intake import Intake
+from minions.runtime.pairing import source_codecs
+from minions.runtime.subscriptions import Subscriptions
+
+__all__ = ["OutletFinder"]
+
+
+@attrs.define(eq=False)
+class OutletFinder:
+    """Finds the intakes of pipelines that this store knows."""
+
+    _subscriptions: Subscriptions
+    # What minions that were started inside gru.starting() emit to, by minion.
+    _expected: dict[str, tuple[type, ...]] = attrs.field(factory=dict)
+
+    def expect(self, minion: MinionSpec, source: str) -> None:
+        """Check where a minion emits to, before it starts.
+
+        Inside ``gru.starting()`` its targets may be started after it; they are
+        looked for at the end of the block.
+
+        Raises:
+            DefinitionError: A pipeline was never started or subscribed here.
+        """
+        targets = tuple(
+            cls for cls in minion.emits_to if component_identity(cls) != source
+        )
+        if self._subscriptions.is_holding:
+            self._expected[minion.identity] = targets
+        else:
+            self._check(minion.identity, targets)
+
+    def check_expected(self) -> None:
+        """Check the minions that were started inside ``gru.starting()``.
+
+        Raises:
+            DefinitionError: A pipeline was not started there, either.
+        """
+        expected, self._expected = self._expected, {}
+        for minion, targets in expected.items():
+            self._check(minion, targets)
+
+    def _check(self, minion: str, targets: tuple[type, ...]) -> None:
+        for cls in targets:
+            if not self._knows(component_identity(cls)):
+                raise _unknown(minion, cls)
+
+    def _knows(self, pipeline: str) -> bool:
+        intake = self._subscriptions.intakes.get(pipeline)
+        return intake is not None and (bool(intake.tables) or intake.released)
+
+    def find(self, cls: type) -> Intake:
+        """Return the intake of a pipeline.
+
+        Raises:
+            DefinitionError: It is none, or was never started or subscribed here.
+        """
+        identity = component_identity(cls) if isinstance(cls, type) else repr(cls)
+        intake = self._subscriptions.intakes.get(identity)
+        if intake is None or not self._knows(identity):
+            raise _unknown("self.workflow.emit", cls)
+        if intake.codecs is None:  # subscribed by an earlier process, not started
+            spec = specify(cls)
+            if not isinstance(spec, PipelineSpec):
+                raise _unknown("self.workflow.emit", cls)
+            intake.codecs = source_codecs(spec)
+        return intake
+
+
+def _unknown(who: str, cls: object) -> DefinitionError:
+    name = component_identity(cls) if isinstance(cls, type) else repr(cls)
+    return DefinitionError(
+        f"{who}: expected to emit to a pipeline that was started or subscribed in this"
+        f" store, found {name}, which never was; start an orchestration with it first,"
+        " or both inside `async with gru.starting()`"
+    )

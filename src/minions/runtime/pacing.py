@@ -1,0 +1,56 @@
+"""Brings back what was parked on a resource at a rate that the resource survives.
+
+A workflow is parked while something that its minion needs is down.  When that comes
+back, thousands may have gathered; sent on at once, they would bring it down again.
+An outage shorter than a second is an ordinary restart, after which nothing is paced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import trio
+
+from minions.runtime.work import Work
+
+__all__ = ["Pacer"]
+
+OUTAGE = 1.0
+"""Seconds for which a resource must be down before its return is paced."""
+
+
+class Pacer:
+    """Permits, so many per second, for the workflows that were parked."""
+
+    def __init__(self, rate: float, random: Random) -> None:
+        self._rate = rate
+        self._random = random
+        self._parked = 0
+        self._permits = 0
+
+    def park(self, works: list[Work]) -> None:
+        """Hear of those that are to come back in their turn."""
+        for work in works:
+            if not work.is_interrupted:
+                work.is_paced = True
+                self._parked += 1
+
+    def admits(self, work: Work) -> bool:
+        """Say whether a workflow may go on now."""
+        return not work.is_paced or self._permits > 0
+
+    def passed(self, work: Work) -> None:
+        """Hear that one goes on."""
+        if work.is_paced:
+            work.is_paced = False
+            self._parked -= 1
+            self._permits -= 1
+
+    async def run(self, dispatch: Callable[[], None]) -> None:
+        """Give permits as long as there are parked ones."""
+        while self._parked > 0:
+            # Jittered, so that several minions do not come back in step.
+            await trio.sleep(self._random.uniform(0.5, 1.5) / self._rate)
+            self._permits += 1
+            dispatch()

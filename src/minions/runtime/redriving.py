@@ -1,0 +1,260 @@
+"""What a person decides: send a workflow on again, discard it, cancel it, signal it.
+
+A workflow that is not in memory is moved under a claim on it, so that a timer, a
+signal and a person never move the same one at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from minions.errors import DefinitionError, NotRunningError
+from minions.runtime.codecs import Codecs
+from minions.runtime.ledger import Ledger
+from minions.runtime.registry import Found, Registry, read_mail
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Mail, Work
+from minions.store.port import Keyspace, Write
+from minions.workflow.layout import key_of, mail_key
+from minions.workflow.record import (
+    READY,
+    EndedRecord,
+    QuarantineRecord,
+    SignalRecord,
+    WorkflowRecord,
+    decode_record,
+    encode_signal,
+)
+from minions.workflow.stored import difference
+from minions.workflow.transitions import receive
+
+__all__ = ["Hand"]
+
+
+@attrs.frozen(eq=False)
+class Hand:
+    """Moves workflows by hand, for :class:`~minions.runtime.workflows.Workflows`."""
+
+    _ledger: Ledger
+    _registry: Registry
+    _codecs: Mapping[str, Codecs]
+
+    # Quarantined ones.
+
+    async def redrive(self, seq: int, *, step: str | None, context: Any) -> None:
+        """Send a quarantined workflow on; see ``Workflows.redrive``."""
+        holder = self._registry.quarantined_in(seq)
+        async with holder.cold.claim(seq):
+            holder = self._registry.quarantined_in(seq)
+            body = await self._registry.read_quarantined(seq)
+            old, table = body.record, holder
+            if not old.orchestration:  # could not be read when the store was opened
+                old = decode_record(key_of(seq), old.event)
+                table = self._registry.tables.get(old.orchestration, holder)
+            record = self._edited(table, old, step, context)
+            _, holds = holder.quarantined[seq]
+            mail = await read_mail(self._ledger.store, seq)
+            work = Work(seq, record, key=record.key, holds=holds, mail=mail)
+            await self._move(table, work, (body, holds))
+            del holder.quarantined[seq]
+        table.woken([work])
+        table.on_change()
+
+    async def _move(
+        self, table: WorkTable, work: Work, before: tuple[QuarantineRecord, bool]
+    ) -> None:
+        writes = difference(work.seq, before, (work.record, work.holds))
+        table.works[work.seq] = work
+        try:
+            await self._ledger.store.write(writes)
+        except BaseException:
+            del table.works[work.seq]
+            raise
+
+    def _edited(
+        self, table: WorkTable, old: WorkflowRecord, step: str | None, context: Any
+    ) -> WorkflowRecord:
+        record = msgspec.structs.replace(
+            old,
+            attempt=0,
+            state=READY,
+            since=self._ledger.now(),
+            until=None,
+            crash_count=0,
+            is_marked=False,
+        )
+        codecs = self._codecs.get(table.id)
+        if step is not None:
+            if codecs is not None and codecs.steps.find(step) is None:
+                raise DefinitionError(
+                    f"{codecs.steps.owner}: expected a step to redrive at, one of"
+                    f" {', '.join(codecs.steps.names)}, found {step!r}; name one of"
+                    " these"
+                )
+            record = msgspec.structs.replace(record, step=step)
+        if context is None:
+            return record
+        if codecs is None:
+            raise NotRunningError(
+                f"{table.id}: expected this orchestration to be started, to store a"
+                " new context; start it first"
+            )
+        return msgspec.structs.replace(
+            record,
+            context=codecs.context.encode(context),
+            context_type=codecs.context.type_name,
+        )
+
+    async def discard(self, seq: int) -> None:
+        """End a quarantined workflow for good; see ``Workflows.discard``."""
+        table = self._registry.quarantined_in(seq)
+        async with table.cold.claim(seq):
+            table = self._registry.quarantined_in(seq)
+            key, holds = table.quarantined[seq]
+            writes: list[Write] = [(Keyspace.QUARANTINE, key_of(seq), None)]
+            mails = await read_mail(self._ledger.store, seq)
+            writes += [(Keyspace.MAIL, mail_key(seq, m.number), None) for m in mails]
+            if holds:
+                body = await self._registry.read_quarantined(seq)
+                writes = [*difference(seq, (body, holds), None), *writes[1:]]
+            await self._ledger.store.write(writes)
+            del table.quarantined[seq]
+        table.release_key(seq, key)
+        table.counts["discarded"] = table.counts.get("discarded", 0) + 1
+        table.on_change()
+
+    # Unfinished ones.
+
+    async def cancel(self, seq: int) -> WorkTable | None:
+        """Ask for the end of a workflow; return whose end is to be waited for.
+
+        ``None``: it stands in no table, since its end is on its way.
+        """
+        while True:
+            found = await self._registry.find(seq)
+            table = _unfinished(found)
+            if found.work is not None:
+                if self._stop(table, found.work):
+                    return table
+                # Its record is on the way to the disk.
+                await self._ledger.store.barrier()
+                await trio.lowlevel.checkpoint()
+                continue
+            async with table.cold.claim(seq):
+                found = await self._registry.find(seq)
+                if isinstance(found.body, WorkflowRecord):
+                    await self._end_cold(table, seq, found.body)
+                    return table
+
+    def _stop(self, table: WorkTable, work: Work) -> bool:
+        """Cancel one in memory; say whether that could be done."""
+        if work.state == "accepting":
+            return False
+        work.is_cancelled = True
+        if work.state == "running":
+            if work.scope is not None:
+                work.scope.cancel(reason=f"{work.id} was cancelled")
+            return True
+        self._ledger.end(table, work, state="cancelled", context=None)
+        return True
+
+    async def _end_cold(self, table: WorkTable, seq: int, body: WorkflowRecord) -> None:
+        mail = await read_mail(self._ledger.store, seq)
+        work = Work(seq, body, key=body.key, holds=body.key is not None, mail=mail)
+        table.works[seq] = work
+        table.cold.count -= 1
+        self._ledger.end(table, work, state="cancelled", context=None)
+
+    # Signals.
+
+    async def signal(self, seq: int, payload: object) -> None:
+        """Send a signal to a workflow; see ``Workflows.signal``."""
+        while True:
+            found = await self._registry.find(seq)
+            table = _alive(found)
+            codecs = self._codecs.get(table.id)
+            if codecs is None:
+                raise NotRunningError(
+                    f"w{seq}: expected that its orchestration {table.id} is started,"
+                    " found that it is not, so that its signals are not known; start"
+                    " it first"
+                )
+            codec = codecs.check_signal(payload)
+            name, data = codec.type_name, codec.encode(payload)
+            if found.work is not None:
+                await self._deliver(found.work, name, data)
+                return
+            async with table.cold.claim(seq):
+                found = await self._registry.find(seq)
+                if found.work is None:
+                    await self._post(_alive(found), found, name, data)
+                    return
+
+    def _mail(self, seq: int, name: str, data: bytes) -> tuple[Mail, Write]:
+        number = self._ledger.numbers.take()
+        key = mail_key(seq, number)
+        signal = SignalRecord(name, data, self._ledger.now())
+        write = (Keyspace.MAIL, key, encode_signal(key, signal))
+        return Mail(number, name, data), write
+
+    async def _deliver(self, work: Work, name: str, data: bytes) -> None:
+        """Hand a signal to a workflow in memory.
+
+        It is there at once: what the workflow commits comes behind the signal.
+        """
+        mail, write = self._mail(work.seq, name, data)
+        saved = trio.Event()
+        self._ledger.store.write_nowait([write], saved.set)
+        work.deliver(mail)
+        await saved.wait()
+
+    async def _post(
+        self, table: WorkTable, found: Found, name: str, data: bytes
+    ) -> None:
+        """Leave a signal for a workflow on disk, or wake it."""
+        seq, body = found.seq, found.body
+        if (
+            isinstance(body, WorkflowRecord)
+            and body.state == "waiting"
+            and body.waits == name
+        ):
+            record = receive(body, name, data, self._ledger.now())
+            mail = await read_mail(self._ledger.store, seq)
+            holds = body.key is not None
+            work = Work(seq, record, key=body.key, holds=holds, mail=mail)
+            saved = trio.Event()
+            self._ledger.thaw(table, [(work, (body, holds))], done=saved.set)
+            await saved.wait()
+            return
+        _, write = self._mail(seq, name, data)
+        await self._ledger.store.write([write])
+
+
+def _alive(found: Found) -> WorkTable:
+    """Return the table of a workflow that has not ended.
+
+    Raises:
+        NotRunningError: It has ended, and is kept.
+        KeyError: Its record is damaged.
+    """
+    if isinstance(found.body, EndedRecord):
+        raise NotRunningError(
+            f"w{found.seq}: expected a workflow that goes on, found that it is"
+            f" {found.body.state}; look it up with gru.workflows.get"
+        )
+    if found.table is None:
+        raise KeyError(f"w{found.seq}")
+    return found.table
+
+
+def _unfinished(found: Found) -> WorkTable:
+    """Return the table of a workflow that may be cancelled; raises likewise."""
+    table = _alive(found)
+    if isinstance(found.body, QuarantineRecord):
+        raise KeyError(f"w{found.seq} is quarantined; discard it instead")
+    return table
