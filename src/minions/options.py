@@ -109,7 +109,10 @@ def ends_more(kind: type[BaseException]) -> bool:
     )
 
 
-def _as_tuple(value: object) -> Any:  # checked by the validator, which comes next
+def _as_tuple(
+    value: type[BaseException] | tuple[type[BaseException], ...],
+) -> tuple[type[BaseException], ...]:
+    # Anything else is left to the validator, which comes next.
     return (value,) if isinstance(value, type) else value
 
 

@@ -101,6 +101,8 @@ def test_the_folder_is_the_current_one_by_default(
         ("[orchestraton]", ["'orchestraton'", "did you mean 'orchestration'"]),
         ("[options]\ngrase = 1", ["[options]", "'grase'", "did you mean 'grace'"]),
         ("[options]\ngrace = 'x'", ["grace", "expected a number", "'x'"]),
+        ("[options]\nresume_rate = 0", ["resume_rate", "a number above 0", "found 0"]),
+        ("[options]\nmax_crashes = 1.5", ["max_crashes", "an integer", "found 1.5"]),
         ("[log]\nlevels = 'info'", ["log.levels", "did you mean 'level'"]),
         ("[log]\nformat = 'jsn'", ["log.format", "'jsn'", "console"]),
         ("[[component]]\nclas = 'a:B'", ["clas", "did you mean 'class'"]),

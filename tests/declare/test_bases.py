@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import math
 import threading
 from collections.abc import Iterable, Iterator
 from contextvars import copy_context
@@ -8,9 +10,18 @@ from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 import attrs
+import msgspec
 import pytest
 
-from minions.declare.bases import Minion, Pipeline, Resource, minion_step, resource
+from minions.declare.bases import (
+    STEP_MARK,
+    Minion,
+    Pipeline,
+    Resource,
+    StepMark,
+    minion_step,
+    resource,
+)
 from minions.declare.binding import (
     WorkflowCell,
     WorkflowInfo,
@@ -19,8 +30,9 @@ from minions.declare.binding import (
     current_workflow,
     unbind,
 )
-from minions.declare.outcomes import Done, GoTo
+from minions.declare.outcomes import After, Done, GoTo, Wait
 from minions.errors import DefinitionError, NotRunningError
+from minions.options import TEN_YEARS, Backoff, Retry
 
 
 @attrs.frozen
@@ -205,9 +217,82 @@ def test_a_former_name_is_a_name(old: Any) -> None:
         minion_step(renamed_from=old)
 
 
+def test_a_step_carries_what_its_decorator_says() -> None:
+    async def step(self: object) -> None: ...
+
+    minion_step(retry=Retry(2), timeout=1.5, renamed_from="old")(step)
+
+    assert getattr(step, STEP_MARK) == StepMark("old", Retry(2), 1.5)
+    minion_step(step)
+    assert getattr(step, STEP_MARK) == StepMark()
+
+
+@pytest.mark.parametrize("retry", [3, Retry, Backoff(), (), False])
+def test_a_retry_is_a_retry(retry: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"expected a Retry as retry, found.*wri"):
+        minion_step(retry=retry)
+
+
+NO_TIMES = [-1, math.inf, -math.inf, math.nan, TEN_YEARS + 1, 10**400, True, "1", b""]
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, *NO_TIMES])
+def test_a_timeout_is_a_time_above_zero(timeout: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"timeout.*above 0 and at most.*found"):
+        minion_step(timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [1e-9, 1, TEN_YEARS])
+def test_the_edges_of_a_timeout(timeout: float) -> None:
+    minion_step(timeout=timeout)
+
+
+class Struct(msgspec.Struct):
+    pass
+
+
+@dataclasses.dataclass
+class Classic:
+    pass
+
+
 def test_outcomes_are_values() -> None:
     assert GoTo("there") == GoTo("there")
     assert Done() == Done()
-    for wrong in ("", "a b", 3, None):
-        with pytest.raises(DefinitionError, match="name of a step"):
-            GoTo(wrong)  # type: ignore[arg-type]
+    assert After(3) == After(seconds=3.0, step=None)
+    assert After(0, "there") == After(step="there", seconds=0)
+    assert After(TEN_YEARS).seconds == TEN_YEARS
+    assert Wait(Quote) == Wait(type=Quote, timeout=None, step=None)
+    assert Wait(Struct, 5, "there") == Wait(step="there", timeout=5.0, type=Struct)
+    assert hash(Wait(Classic, timeout=0)) == hash(Wait(Classic, 0))
+
+
+@pytest.mark.parametrize("wrong", ["", "a b", 3, None, b"a", GoTo])
+@pytest.mark.parametrize(
+    "make",
+    [GoTo, lambda s: After(1, step=s), lambda s: Wait(Quote, step=s)],
+    ids=["GoTo", "After", "Wait"],
+)
+def test_an_outcome_names_a_step(make: Any, wrong: Any) -> None:
+    if wrong is None and make is not GoTo:
+        assert make(wrong).step is None
+        return
+    with pytest.raises(DefinitionError, match=r"name of a step, found .*; write"):
+        make(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, *NO_TIMES])
+def test_an_outcome_waits_for_a_time(wrong: Any) -> None:
+    with pytest.raises(
+        DefinitionError, match=r"After: expected as seconds.*found.*set"
+    ):
+        After(wrong)
+    if wrong is not None:
+        with pytest.raises(DefinitionError, match="Wait: expected as timeout a number"):
+            Wait(Quote, timeout=wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, int, "Quote", Quote(), list[Quote], Lines])
+def test_a_signal_is_data(wrong: Any) -> None:
+    with pytest.raises(DefinitionError, match=r"Wait: expected the class of.*; write"):
+        Wait(wrong)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import (
     TYPE_CHECKING,
@@ -20,14 +21,16 @@ import pytest
 
 from minions.declare.bases import Minion, Pipeline, Resource, minion_step, resource
 from minions.declare.constructor import construct
+from minions.declare.outcomes import Wait
 from minions.declare.specification import (
     MinionSpec,
     PipelineSpec,
     ResourceSpec,
     specify,
 )
+from minions.declare.steps import StepSpec
 from minions.errors import ConfigError, DefinitionError, DependencyError
-from minions.options import Backoff, Restart
+from minions.options import Backoff, Restart, Retry
 
 if TYPE_CHECKING:
     from decimal import Decimal as Hidden
@@ -293,6 +296,46 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], tuple[str, ...]]
     ),
     "bound": (lambda: minion(max_backlog=0), DefinitionError, ("at least 1", "0")),
     "bool": (lambda: minion(max_backlog=True), DefinitionError, ("True",)),
+    "window below zero": (
+        lambda: pipeline(dedup_window=-1),
+        DefinitionError,
+        ("expected dedup_window to be", "at least 0", "-1", "set the class"),
+    ),
+    "endless window": (
+        lambda: pipeline(dedup_window=math.inf),
+        DefinitionError,
+        ("finite number of seconds", "inf"),
+    ),
+    "window of nan": (
+        lambda: pipeline(dedup_window=math.nan),
+        DefinitionError,
+        ("found nan",),
+    ),
+    "true window": (
+        lambda: pipeline(dedup_window=True),
+        DefinitionError,
+        ("found True",),
+    ),
+    "no ids": (
+        lambda: pipeline(max_dedup=0),
+        DefinitionError,
+        ("expected max_dedup to be an integer of at least 1", "0"),
+    ),
+    "signals no tuple": (
+        lambda: minion(signals=Tick),
+        DefinitionError,
+        ("expected signals to be a tuple of", "Tick", "set the class attribute"),
+    ),
+    "signals no data": (
+        lambda: minion(signals=(Tick, int)),
+        DefinitionError,
+        ("expected signals to be a tuple of", "int"),
+    ),
+    "step named as an option": (
+        lambda: minion(signals=minion_step(_fresh())),
+        DefinitionError,
+        ("expected signals to be", "function", "set the class attribute"),
+    ),
     "choice": (
         lambda: minion(overflow="drop"),
         DefinitionError,
@@ -422,6 +465,72 @@ def test_steps_keep_their_places() -> None:
     assert (spec.event_type, spec.context_type) == (Quote, Memory)
 
 
+class Stubborn(Minion[Quote, Memory]):
+    signals: ClassVar = (Tick,)
+
+    @minion_step(retry=Retry(2), timeout=3, renamed_from="first")
+    async def keeps(self) -> None:
+        pass
+
+    @minion_step(retry=Retry(2), timeout=3, renamed_from="second")
+    async def replaces(self) -> None:
+        pass
+
+    @minion_step(retry=Retry(2), timeout=3)
+    async def drops(self) -> None:
+        pass
+
+
+class Below(Stubborn):
+    async def keeps(self) -> None:
+        pass
+
+    @minion_step(timeout=4.5)
+    async def replaces(self) -> None:
+        pass
+
+    @minion_step
+    async def drops(self) -> None:
+        pass
+
+
+def test_an_override_keeps_its_marks_or_has_those_that_it_says() -> None:
+    above, below = specify(Stubborn), specify(Below)
+
+    assert isinstance(above, MinionSpec)
+    assert isinstance(below, MinionSpec)
+    assert above.steps == (
+        StepSpec("keeps", "first", Retry(2), 3),
+        StepSpec("replaces", "second", Retry(2), 3),
+        StepSpec("drops", None, Retry(2), 3),
+    )
+    assert below.steps == (
+        StepSpec("keeps", "first", Retry(2), 3),
+        StepSpec("replaces", "second", None, 4.5),
+        StepSpec("drops", None, None, None),
+    )
+    assert specify(type("Deeper", (Below,), {})).steps == below.steps  # type: ignore[union-attr]
+
+
+class Asks(Minion[Quote, Memory]):
+    signals: ClassVar = (Tick, Settings)
+
+    @minion_step
+    async def ask(self: Any) -> Wait:
+        await self.workflow.emit(Quote(1.0), to=Quotes)
+        return Wait(Settings)
+
+
+def test_the_signals_of_a_minion() -> None:
+    spec = specify(Asks)
+
+    assert isinstance(spec, MinionSpec)
+    assert spec.mentioned == (Quote, Quotes, Settings)
+    assert spec.emits_to == (Quotes,)
+    assert spec.signals == (Tick, Settings)
+    assert spec.signal_classes == (Quote, Settings, Tick)
+
+
 def test_defaults_of_a_minion() -> None:
     spec = specify(Trader)
 
@@ -431,6 +540,8 @@ def test_defaults_of_a_minion() -> None:
     assert (spec.max_unfinished, spec.overflow) == (10_000_000, "wait")
     assert (spec.on_failure, spec.key_on_quarantine) == ("quarantine", "release")
     assert (spec.has_key, spec.restart, spec.on_exhausted) == (False, Restart(), None)
+    assert (spec.signals, spec.signal_classes) == ((), ())
+    assert (spec.steps[0].retry, spec.steps[0].timeout) == (None, None)
 
 
 class Named(Minion["Quote", "Memory"]):
@@ -500,6 +611,7 @@ def test_a_pipeline_without_cursor() -> None:
 
     assert isinstance(spec, PipelineSpec)
     assert (spec.cursor_type, spec.source, spec.max_errors) == (None, "produce", 10)
+    assert (spec.dedup_window, spec.max_dedup) == (86400.0, 1_000_000)
     assert spec.error_backoff == Backoff()
 
 

@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from minions import (
+    After,
     Done,
     GoTo,
     Gru,
@@ -15,7 +16,9 @@ from minions import (
     Orchestration,
     Pipeline,
     Resource,
+    Retry,
     StopResult,
+    Wait,
     Workflow,
     WorkflowInfo,
     minion_step,
@@ -101,6 +104,13 @@ class Writer(Minion[Greeting, Memory]):
         length = await self.journal.write(self.event.text)
         return GoTo("end") if length else Done()
 
+    @minion_step(retry=Retry(on=OSError, give_up=(ValueError,)), timeout=1.5)
+    async def rest(self) -> After | Wait | None:
+        """Return what is waited for."""
+        later = Wait(Memory, timeout=3, step="end")
+        assert_type(later.timeout, float | None)
+        return After(0.5) if self.event.text else later
+
     @minion_step
     async def end(self) -> None:
         """Replace the context."""
@@ -138,7 +148,7 @@ async def call_a_step_by_hand(greeter: Greeter) -> None:
 async def run_a_step(writer: Writer) -> None:
     """A test sees the context's own type."""
     outcome, context = await run_step(writer, "end", Greeting("hello"), Memory())
-    assert_type(outcome, GoTo | Done | None)
+    assert_type(outcome, GoTo | After | Wait | Done | None)
     assert_type(context, Memory)
 
 
