@@ -64,7 +64,7 @@ from minions.restart import BackoffState, RestartWindow
         (Retry, {"cap": TEN_YEARS + 1}, "found 315576001.0; set it to such a value"),
         (Retry, {"cap": math.inf}, "found inf"),
         (Retry, {"cap": math.nan}, "found nan"),
-        (Retry, {"jitter": "half"}, "Retry.jitter: expected one of 'full', 'none', fo"),
+        (Retry, {"jitter": "half"}, "Retry.jitter: expected one of 'full', 'none', "),
         (Retry, {"jitter": None}, "found None"),
         (Retry, {"on": 3}, "Retry.on: expected an exception class or a tuple of them,"),
         (Retry, {"on": [OSError]}, "found [<class 'OSError'>]; write for example ("),

@@ -275,21 +275,22 @@ def test_a_module_may_be_imported_in_a_function() -> None:
 
 
 def test_an_inner_variable_hides_an_outer_one() -> None:
-    kind: Any = Cancel
+    target: Any = Quotes
 
     async def step(self: Any) -> Any:
         def inner() -> Any:
-            kind = 3
-            return lambda: kind
+            target = self.targets[0]
+            return lambda: self.workflow.emit(Event(), to=target)
 
-        return inner, kind
+        return inner, target
 
     async def other(self: Any) -> Any:
-        kind = Amend
-        return lambda: kind
+        target = Trades
+        return lambda: self.workflow.emit(Event(), to=target)
 
-    assert named(step) == [Cancel]
-    assert named(other) == [Amend]
+    assert named(step) == [Quotes, Event]
+    assert emit_targets(type("M", (Base,), {"step": step})) == ()
+    assert named(other) == [Trades, Event]
 
 
 def test_an_empty_cell_is_passed_over() -> None:
@@ -302,7 +303,13 @@ def test_an_empty_cell_is_passed_over() -> None:
 
 
 def test_a_decorated_method_and_what_decorates_it() -> None:
+    def registered(self: Any) -> Any:
+        return Outer
+
+    registered.__wrapped__ = with_lambda  # type: ignore[attr-defined]
+
     assert named(wrapped(with_lambda)) == [Amend, Cancel]
+    assert named(registered) == [Outer, Cancel]
 
 
 def test_functions_that_hold_each_other_have_an_end() -> None:
