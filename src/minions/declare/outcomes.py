@@ -74,8 +74,9 @@ class After:
 class Wait:
     """Return it from a step to go on when a signal is there.
 
-    The workflow waits on disk, as for :class:`After`.  A signal that came earlier
-    and that no step has taken is there at once.
+    ``type`` is the class of the signal.  The workflow waits on disk, as for
+    :class:`After`.  A signal that came earlier and that no step has taken is there
+    at once.
 
     Raises:
         DefinitionError: What is waited for is no data class, the time is no number
