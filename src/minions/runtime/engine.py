@@ -199,17 +199,18 @@ class MinionLife(ComponentLife):
         """Run one workflow as far as it goes."""
         assert self._walker is not None
         work_for(self.incarnation)
-        try:
-            with trio.CancelScope() as work.scope:
+        # For who cancels this one alone; that of the incarnation interrupts all.
+        with trio.CancelScope() as work.scope:
+            try:
                 if not work.saved:  # its incarnation ended before the disk was done
                     await self._ledger.store.barrier()
                 await self._walker.walk(work, self._cleared)
-        except trio.Cancelled:
-            self._judge.interrupted(work, None)
-            raise
-        finally:
-            work.scope = None
-            self._ended(work)
+            except trio.Cancelled:
+                self._judge.interrupted(work, None)
+                raise
+            finally:
+                work.scope = None
+                self._ended(work)
 
     def _cleared(self, work: Work) -> None:
         """Hear that a suspect has ended a step."""
