@@ -250,7 +250,9 @@ async def test_an_unknown_step_is_refused_with_the_names_of_the_others() -> None
 
 
 async def test_an_outcome_that_gru_refuses_is_refused() -> None:
-    with pytest.raises(DefinitionError, match=r"GoTo one of add, .*found 'nowhere'"):
+    with pytest.raises(
+        DefinitionError, match=r"GoTo to name one of add, .*found 'nowhere'"
+    ):
         await run_step(Buyer(), "stray", Order(1))
 
 

@@ -234,7 +234,7 @@ class StopsBadly(Minion[Number, Nothing]):
     async def work(self) -> None:
         (orchestration,) = log
         assert isinstance(orchestration, Orchestration)
-        await orchestration.stop("pause")  # type: ignore[arg-type]
+        await orchestration.stop("halt")  # type: ignore[arg-type]
 
 
 async def test_a_wrong_stop_concerns_nobody_but_who_asks(

@@ -477,7 +477,7 @@ class Keyed(Minion[Number, Memory]):
 
 @pytest.mark.parametrize("reopen", [False, True])
 async def test_who_sleeps_holds_its_key(
-    autojump_clock: MockClock, folder: Path, reopen: bool
+    autojump_clock: MockClock, folder: Path, *, reopen: bool
 ) -> None:
     async with open_gru(folder) as gru:
         await gru.start_minion(Keyed, Source)

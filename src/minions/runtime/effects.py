@@ -16,7 +16,7 @@ import trio
 from minions.declare.kinds import is_data, type_name
 from minions.errors import DefinitionError, NotRunningError
 from minions.runtime.codecs import Codecs
-from minions.runtime.ledger import Effects
+from minions.runtime.commit import Effects
 from minions.runtime.work import Mail, Work
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import mail_key

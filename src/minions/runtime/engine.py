@@ -82,7 +82,7 @@ class MinionLife(ComponentLife):
 
     async def acquire(self) -> None:
         """Make the instance and start it; all that it needs is up."""
-        self._outage = self.table.outage(trio.current_time())
+        self._outage = self.table.outage.seconds(trio.current_time())
         await super().acquire()
 
     def bodies(self) -> list[Callable[[], Any]]:
@@ -93,7 +93,9 @@ class MinionLife(ComponentLife):
     async def work(self) -> RunEnd:
         """Start workflows until drained."""
         work_for(self.incarnation)
-        self._walker = Walker(self.value, self._desk, self._judge, self._is_leaving)
+        self._walker = Walker(
+            self.value, self._desk, self._judge, lambda: self._is_pausing
+        )
         with self._judge.scope:
             async with trio.open_nursery() as self._nursery:
                 if self.incarnation.cause is None:
@@ -111,10 +113,6 @@ class MinionLife(ComponentLife):
         table.on_room()
         self._ledger.on_cold()
 
-    def _is_leaving(self) -> bool:
-        """Say whether no step may begin any more, though the running ones may end."""
-        return self._is_pausing
-
     def pause(self) -> None:
         """Start nothing more, and let the running steps end."""
         self._is_pausing = True
@@ -124,7 +122,7 @@ class MinionLife(ComponentLife):
         if self.table.engine is self:
             self.table.engine = None
             lost = cause.kind is CauseKind.DEPENDENCY
-            self.table.gone(trio.current_time(), is_outage=lost)
+            self.table.outage.begin(trio.current_time() if lost else None)
             self.table.on_room()
         if cause.hard:
             self._judge.scope.cancel(reason=str(cause))
@@ -145,7 +143,8 @@ class MinionLife(ComponentLife):
         for work in self._suspicion.forget():
             if self.table.works.get(work.seq) is work:
                 self.table.put_back(work)
-        self.table.forget_keys()
+        for work in self.table.keys.forget(self.table.works):
+            self.table.put_back(work)
         await super().release(problem)
 
     # Starting workflows.
@@ -187,7 +186,7 @@ class MinionLife(ComponentLife):
                 self.table.put_back(work)
                 return False
             reason = "incompatible" if isinstance(exc, SnapshotError) else "key"
-            self._ledger.quarantine(self.table, work, reason=reason, exc=exc)
+            self._ledger.ends.quarantine(self.table, work, reason=reason, exc=exc)
             return False
         if self.table.keys.hold(work, key):
             return True
@@ -200,7 +199,8 @@ class MinionLife(ComponentLife):
         assert self._walker is not None
         work_for(self.incarnation)
         # For who cancels this one alone; that of the incarnation interrupts all.
-        with trio.CancelScope() as work.scope:
+        work.scope = trio.CancelScope()
+        with work.scope:
             try:
                 if not work.saved:  # its incarnation ended before the disk was done
                     await self._ledger.store.barrier()

@@ -25,13 +25,13 @@ from minions.runtime.work import Work
 from minions.store.port import Keyspace, Write
 from minions.workflow.record import WorkflowRecord, encode_record
 
-__all__ = ["Intake"]
+__all__ = ["Call", "Intake"]
 
 Ids = tuple[str | None, ...]
 
 
 @attrs.define(eq=False)
-class _Call:
+class Call:
     """One call of emit: what it hands over, and the task that waits for room."""
 
     events: Sequence[Any]
@@ -69,7 +69,7 @@ class Intake:
     # In the order of subscription.
     tables: list[WorkTable] = attrs.field(factory=list)
     # Calls that wait for room, in their order.
-    queue: deque[_Call] = attrs.field(factory=deque)
+    queue: deque[Call] = attrs.field(factory=deque)
     # Whether gru.starting() holds the source.
     held: bool = False
     # Whether an orchestration has let it begin.
@@ -102,7 +102,7 @@ class Intake:
         """Hear that there may be room, or that a hold has ended."""
         while self.queue and self._fits(len(self.queue[0].events)):
             call = self.queue.popleft()
-            self._reserve(call)
+            self.reserve(call)
             assert call.task is not None
             trio.lowlevel.reschedule(call.task)
         self._moved.set()
@@ -142,7 +142,7 @@ class Intake:
             SnapshotError: It cannot be stored.
         """
         call = self._call([event], None)
-        self._reserve(call)
+        self.reserve(call)
         with self._undone(call):
             self.ledger.store.write_nowait(call.writes, call.accepted)
 
@@ -183,10 +183,10 @@ class Intake:
                     f" once, found {count}; emit fewer at a time"
                 )
 
-    async def _enter(self, call: _Call) -> None:
+    async def _enter(self, call: Call) -> None:
         """Reserve the places, or wait in line for them."""
         if not self.queue and self._fits(len(call.events)):
-            self._reserve(call)
+            self.reserve(call)
             return
         call.task = trio.lowlevel.current_task()
         self.queue.append(call)
@@ -201,50 +201,17 @@ class Intake:
             self.moved()  # who is behind may fit
             raise
 
-    def _call(self, events: Sequence[Any], cursor: Any) -> _Call:
+    def _call(self, events: Sequence[Any], cursor: Any) -> Call:
         """Find all that is wrong before anything is reserved."""
         codecs = self.codecs
         assert codecs is not None
         if cursor is None:
-            return _Call(events, codecs.encode(events), [])
+            return Call(events, codecs.encode(events), [])
         write = codecs.cursor_write(cursor)
-        return _Call(events, codecs.encode(events), [write], write[2])
+        return Call(events, codecs.encode(events), [write], write[2])
 
-    # From a step.
-
-    def encode(self, event: Any) -> bytes:
-        """Make the bytes of an event that a step emits.
-
-        Raises:
-            TypeError: It is of another class.
-            SnapshotError: It cannot be stored.
-        """
-        assert self.codecs is not None
-        (data,) = self.codecs.encode([event])
-        return data
-
-    def reserve_above(self, events: list[tuple[Any, bytes]]) -> _Call:
-        """Take places for what a step emits, above the bounds if need be.
-
-        It never waits for room: two pipelines that feed each other would wait for
-        ever.
-
-        Raises:
-            StoreFullError: A subscription is at ``max_unfinished``.
-        """
-        for table in self.tables:
-            limit = table.bounds.max_unfinished
-            if table.unfinished + len(events) > limit:
-                raise StoreFullError(
-                    f"{table.id}: expected at most max_unfinished = {limit} workflows"
-                    f" that have not ended, found {table.unfinished} and"
-                    f" {len(events)} more emitted by a step; let some end, or raise it"
-                )
-        call = _Call([e for e, _ in events], [data for _, data in events], [])
-        self._reserve(call, above=True)
-        return call
-
-    def _reserve(self, call: _Call, *, above: bool = False) -> None:
+    def reserve(self, call: Call, *, above: bool = False) -> None:
+        """Take places for the events of a call, above the bounds or not."""
         assert self.codecs is not None
         ledger, event_type = self.ledger, self.codecs.event.type_name
         now = ledger.now()
@@ -272,7 +239,7 @@ class Intake:
             call.ids.append(tuple(ids))
 
     @contextlib.contextmanager
-    def _undone(self, call: _Call) -> Iterator[None]:
+    def _undone(self, call: Call) -> Iterator[None]:
         """Give the places back if the write never happened."""
         try:
             yield

@@ -71,7 +71,7 @@ class Judge:
         if work.is_cancelled:
             self.interrupted(work, exc)
         elif judge(exc) == "aborted":
-            self._ledger.end(
+            self._ledger.ends.end(
                 self._table,
                 work,
                 state="aborted",
@@ -107,7 +107,7 @@ class Judge:
         if work.seq not in self._table.works or work.state != "running":
             return
         if work.is_cancelled:
-            self._ledger.end(self._table, work, state="cancelled", context=None)
+            self._ledger.ends.end(self._table, work, state="cancelled", context=None)
             return
         work.is_interrupted = True
         self._table.put_back(work)
@@ -130,13 +130,13 @@ class Judge:
     def failed(self, work: Work, exc: BaseException) -> None:
         """End or quarantine a workflow, as its class says."""
         if self._spec.on_failure == "discard":
-            self._ledger.discard(self._table, work, exc)
+            self._ledger.ends.discard(self._table, work, exc)
         else:
             self.quarantine(work, "failed", exc)
 
     def quarantine(self, work: Work, reason: str, exc: BaseException) -> None:
         """Put a workflow where it waits for a person."""
         hold = self._spec.key_on_quarantine == "hold"
-        self._ledger.quarantine(
+        self._ledger.ends.quarantine(
             self._table, work, reason=reason, exc=exc, hold_key=hold
         )

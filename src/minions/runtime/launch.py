@@ -182,7 +182,7 @@ class Launcher:
         )
         table.is_started, table.is_resting = True, False
         table.parked_on = partial(self._components.blocker, orchestration.minion_name)
-        table.gone(trio.current_time(), is_outage=True)
+        table.outage.begin(trio.current_time())
         self._components.add(
             orchestration.minion_name,
             spec,

@@ -162,6 +162,11 @@ async def _open_store(
         yield store
 
 
+def _ledger(group: Group, store: StateStore, bus: NoticeBus) -> Ledger:
+    kept = Kept(group.options.keep, group.options.max_kept)
+    return Ledger(store, bus.publish, Numbers(store), kept)
+
+
 @contextlib.asynccontextmanager
 async def _make(
     group: Group, store: StateStore, bus: NoticeBus, *, durable: bool
@@ -188,9 +193,7 @@ async def _wire(
     context = contextvars.copy_context()
     components = Components(group, context, durable=durable)
     bus.listeners.append(components.heed)
-    options = group.options
-    numbers, kept = Numbers(store), Kept(options.keep, options.max_kept)
-    ledger = Ledger(store, bus.publish, numbers, kept)
+    ledger = _ledger(group, store, bus)
     subscriptions = Subscriptions(ledger, bus.publish, components.poke)
     orchestrations = Orchestrations(components, subscriptions, tasks)
     launcher = Launcher(
@@ -201,7 +204,7 @@ async def _wire(
         orchestrations=orchestrations,
     )
     restorer = Restorer(store, ledger, subscriptions.tables, subscriptions.make_table)
-    subscriptions.attach(await restorer.restore(options.max_crashes))
+    subscriptions.attach(await restorer.restore(group.options.max_crashes))
     waker = Waker(ledger, subscriptions.tables)
     ledger.on_cold = waker.poke
     house = House(components, orchestrations)

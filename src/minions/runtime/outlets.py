@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from minions.declare.specification import MinionSpec, PipelineSpec, specify
-from minions.errors import DefinitionError
+from minions.errors import DefinitionError, StoreFullError
 from minions.identity import component_identity
-from minions.runtime.intake import Intake
+from minions.runtime.intake import Call, Intake
 from minions.runtime.pairing import source_codecs
 from minions.runtime.subscriptions import Subscriptions
 
 __all__ = ["OutletFinder"]
+
+
+@attrs.frozen
+class PipelineOutlet:
+    """A pipeline as the target of a step."""
+
+    intake: Intake
+
+    def encode(self, event: Any) -> bytes:
+        """Make the bytes of an event.
+
+        Raises:
+            TypeError: It is of another class.
+            SnapshotError: It cannot be stored.
+        """
+        assert self.intake.codecs is not None
+        (data,) = self.intake.codecs.encode([event])
+        return data
+
+    def reserve_above(self, events: list[tuple[Any, bytes]]) -> Call:
+        """Take places for what a step emits, above the bounds if need be.
+
+        It never waits for room: two pipelines that feed each other would wait for
+        ever.
+
+        Raises:
+            StoreFullError: A subscription is at ``max_unfinished``.
+        """
+        for table in self.intake.tables:
+            limit = table.bounds.max_unfinished
+            if table.unfinished + len(events) > limit:
+                raise StoreFullError(
+                    f"{table.id}: expected at most max_unfinished = {limit} workflows"
+                    f" that have not ended, found {table.unfinished} and"
+                    f" {len(events)} more emitted by a step; let some end, or raise it"
+                )
+        call = Call([e for e, _ in events], [data for _, data in events], [])
+        self.intake.reserve(call, above=True)
+        return call
 
 
 @attrs.define(eq=False)
@@ -58,8 +99,8 @@ class OutletFinder:
         intake = self._subscriptions.intakes.get(pipeline)
         return intake is not None and (bool(intake.tables) or intake.released)
 
-    def find(self, cls: type) -> Intake:
-        """Return the intake of a pipeline.
+    def find(self, cls: type) -> PipelineOutlet:
+        """Return a pipeline as the target of a step.
 
         Raises:
             DefinitionError: It is none, or was never started or subscribed here.
@@ -73,7 +114,7 @@ class OutletFinder:
             if not isinstance(spec, PipelineSpec):
                 raise _unknown("self.workflow.emit", cls)
             intake.codecs = source_codecs(spec)
-        return intake
+        return PipelineOutlet(intake)
 
 
 def _unknown(who: str, cls: object) -> DefinitionError:

@@ -10,14 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
+import attrs
 import trio
 
 from minions.runtime.work import Work
 
-__all__ = ["Pacer"]
+__all__ = ["OUTAGE", "Outage", "Pacer"]
 
-OUTAGE = 1.0
+OUTAGE: float = 1.0
 """Seconds for which a resource must be down before its return is paced."""
+
+
+@attrs.define(eq=False)
+class Outage:
+    """How long a minion has waited for what it needs."""
+
+    # By trio's clock; None: its last life ended for another reason.
+    _began: float | None = None
+
+    def begin(self, now: float | None) -> None:
+        """Hear that the minion has gone, or is to come up, at *now*.
+
+        ``None``: not because something that it needs is down.
+        """
+        self._began = now
+
+    def seconds(self, now: float) -> float:
+        """Return for how long, now that all that it needs is up."""
+        return 0.0 if self._began is None else now - self._began
 
 
 class Pacer:

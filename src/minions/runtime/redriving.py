@@ -160,7 +160,7 @@ class Hand:
             if work.scope is not None:
                 work.scope.cancel(reason=f"{work.id} was cancelled")
             return True
-        self._ledger.end(table, work, state="cancelled", context=None)
+        self._ledger.ends.end(table, work, state="cancelled", context=None)
         return True
 
     async def _end_cold(self, table: WorkTable, seq: int, body: WorkflowRecord) -> None:
@@ -168,7 +168,7 @@ class Hand:
         work = Work(seq, body, key=body.key, holds=body.key is not None, mail=mail)
         table.works[seq] = work
         table.cold.count -= 1
-        self._ledger.end(table, work, state="cancelled", context=None)
+        self._ledger.ends.end(table, work, state="cancelled", context=None)
 
     # Signals.
 

@@ -113,7 +113,7 @@ class Restorer:
         self, seq: int, space: Keyspace, value: bytes, exc: SnapshotError
     ) -> None:
         """Put one that cannot be read into quarantine: the others go on."""
-        reason = await self._ledger.quarantine_raw(seq, space, value, exc)
+        reason = await self._ledger.ends.quarantine_raw(seq, space, value, exc)
         self._ledger.notify(
             WorkflowQuarantined(
                 orchestration="",
@@ -206,4 +206,4 @@ class Restorer:
             )
             table = self._tables[work.record.orchestration]
             work.record = msgspec.structs.replace(work.record, crash_count=0)
-            self._ledger.quarantine(table, work, reason="crashed", exc=error)
+            self._ledger.ends.quarantine(table, work, reason="crashed", exc=error)

@@ -15,6 +15,7 @@ import attrs
 
 from minions.runtime.cold import ColdIndex
 from minions.runtime.keys import KeyQueues
+from minions.runtime.pacing import Outage
 from minions.runtime.work import Bounds, Ended, Engine, Work
 from minions.supervise.incarnation import Gauge
 
@@ -41,9 +42,7 @@ class WorkTable:
     engine: Engine | None = None
     keys: KeyQueues = attrs.field(factory=KeyQueues)
     cold: ColdIndex = attrs.field(factory=ColdIndex)
-    # Since when, by trio's clock, the minion waits for what it needs; None: it does
-    # not, or its last life ended for another reason.
-    down_since: float | None = None
+    outage: Outage = attrs.field(factory=Outage)
     # Names what is down of all that the minion needs; empty if nothing is.
     parked_on: Callable[[], str] = attrs.field(default=lambda: "")
     # Whether an orchestration of this process has this table.
@@ -72,14 +71,6 @@ class WorkTable:
     def is_moving(self) -> bool:
         """Whether one runs or will, and not all queue behind a quarantined one."""
         return bool(self.running or self.ready or self.accepting or self.ends.count)
-
-    def gone(self, now: float, *, is_outage: bool) -> None:
-        """Hear that the minion is down, and whether something it needs is, too."""
-        self.down_since = now if is_outage else None
-
-    def outage(self, now: float) -> float:
-        """Return the seconds for which something that the minion needs was down."""
-        return 0.0 if self.down_since is None else now - self.down_since
 
     def has_room(self, count: int) -> bool:
         """Say whether *count* more may be accepted now.
@@ -171,15 +162,6 @@ class WorkTable:
             self.put_back(following)
             if self.engine is not None:
                 self.engine.dispatch()
-
-    def forget_keys(self) -> None:
-        """Let the keys of unfinished workflows go: the minion has gone.
-
-        Those that the store names as holders, and ends that are not on disk, hold
-        theirs still.
-        """
-        for work in self.keys.forget(self.works):
-            self.put_back(work)
 
     def close(self) -> None:
         """Hear that nothing works on any more: no end comes but those on their way."""

@@ -118,7 +118,7 @@ class Waker:
     async def _give_up(
         self, table: WorkTable, seq: int, value: bytes, exc: SnapshotError
     ) -> None:
-        await self._ledger.quarantine_raw(seq, Keyspace.COLD, value, exc)
+        await self._ledger.ends.quarantine_raw(seq, Keyspace.COLD, value, exc)
         table.cold.count -= 1
         table.quarantined[seq] = (None, False)
         self._ledger.notify(

@@ -17,8 +17,8 @@ from minions.declare.binding import WorkflowCell, WorkflowInfo, current_workflow
 from minions.declare.outcomes import After
 from minions.errors import DefinitionError, SnapshotError, StoreFullError
 from minions.runtime.calls import call_user
+from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.effects import StepPort
-from minions.runtime.ledger import NO_EFFECTS, Effects
 from minions.runtime.work import Work
 from minions.workflow.record import END, WorkflowRecord
 from minions.workflow.transitions import (
@@ -261,7 +261,7 @@ class Walker:
         codec, encoded = self._desk.codecs.context, None
         if self._ledger.kept.keep:
             encoded = codec.type_name, codec.encode(context)
-        self._ledger.end(
+        self._ledger.ends.end(
             self._table,
             work,
             state="done",

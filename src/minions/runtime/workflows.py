@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from minions.declare.binding import current_workflow
@@ -51,9 +52,7 @@ class Workflows:
         self._inspector = Inspector(ledger, codecs)
         self._registry = Registry(ledger, tables)
         self._hand = Hand(ledger, self._registry, codecs)
-        # Ends of workflows that came through gru.emit and that nobody waited for
-        # yet: the caller of emit may be scheduled after a short workflow's end.
-        self._unasked: dict[int, Ended] = {}
+        self._unasked = _Unasked()
 
     async def list(
         self, *, state: str | None = None, orchestration: str | None = None
@@ -81,11 +80,8 @@ class Workflows:
         """Iterate over the places where a workflow in this state may stand."""
         store, show = self._ledger.store, self._inspector
         if state is None or state in _HOT:
-            for seq, table in _in_memory(self._tables.values(), orchestration):
-                await trio.lowlevel.checkpoint()
-                work = table.works.get(seq)
-                if work is not None:
-                    yield show.show(Found(seq, table, work))
+            async for workflow in self._hot(orchestration):
+                yield workflow
         if state is None or state in _COLD:
             async for key, value in scan(store, Keyspace.COLD):
                 if self._registry.in_memory(sequence_of(key)) is None:
@@ -96,6 +92,13 @@ class Workflows:
         if state in _ENDED:
             async for workflow in self._kept():
                 yield workflow
+
+    async def _hot(self, orchestration: str | None) -> AsyncIterator[Workflow]:
+        for seq, table in _in_memory(self._tables.values(), orchestration):
+            await trio.lowlevel.checkpoint()
+            work = table.works.get(seq)
+            if work is not None:
+                yield self._inspector.show(Found(seq, table, work))
 
     async def _kept(self) -> AsyncIterator[Workflow]:
         async for key, value in scan(self._ledger.store, Keyspace.ENDED):
@@ -141,7 +144,7 @@ class Workflows:
                 f"{workflow_id}: expected another workflow, found that it waits for"
                 " itself; wait for it from outside"
             )
-        ended = self._unasked.pop(seq, None)
+        ended = self._unasked.take(seq)
         if ended is not None:
             await trio.lowlevel.checkpoint()
             return self._inspector.closed(seq, ended)
@@ -156,12 +159,12 @@ class Workflows:
         return any(mine is table for mine in self._tables.values())
 
     async def _wait(self, seq: int) -> Workflow:
-        table = self._ending_in(seq)
+        table = _ending_in(self._tables.values(), seq)
         if table is None:
             found = await self._registry.find(seq)
             if isinstance(found.body, QuarantineRecord | EndedRecord):
                 return self._inspector.show(found)
-            table = found.table or self._ending_in(seq)
+            table = found.table or _ending_in(self._tables.values(), seq)
         if table is None:
             raise KeyError(f"w{seq}")
         ended = await _wait_end(table, seq)
@@ -170,32 +173,18 @@ class Workflows:
                 f"w{seq}: expected that it ends, found that its Gru has stopped first;"
                 f" it is saved, and goes on when {table.id} is started again"
             )
-        self._unasked.pop(seq, None)
+        self._unasked.take(seq)
         return self._inspector.closed(seq, ended)
-
-    def _ending_in(self, seq: int) -> WorkTable | None:
-        for table in self._tables.values():
-            if seq in table.works or seq in table.ending:
-                return table
-        return None
 
     def remember(self, ids: tuple[str | None, ...]) -> None:
         """Keep the ends of these for one call of :meth:`wait`."""
         for workflow_id in ids:
-            if workflow_id is None:
-                continue
-            seq = seq_of(workflow_id)
-            table = self._ending_in(seq)
-            if table is not None and seq in table.works:
-                keep = partial(self._keep, seq)
-                table.waiters.setdefault(seq, []).append(keep)
-
-    def _keep(self, seq: int, ended: Ended | None) -> None:
-        if ended is None:
-            return
-        self._unasked[seq] = ended
-        while len(self._unasked) > _MOST_UNASKED:
-            del self._unasked[next(iter(self._unasked))]
+            if workflow_id is not None:
+                seq = seq_of(workflow_id)
+                table = _ending_in(self._tables.values(), seq)
+                if table is not None and seq in table.works:
+                    keep = partial(self._unasked.keep, seq)
+                    table.waiters.setdefault(seq, []).append(keep)
 
     async def signal(self, workflow_id: str, payload: object) -> None:
         """Send a signal to a workflow; return when it is on disk.
@@ -240,7 +229,7 @@ class Workflows:
                     f"{workflow_id}: expected that it ends, found that its Gru has"
                     " stopped first; it is saved, and goes on when it is started again"
                 )
-            self._unasked.pop(seq, None)
+            self._unasked.take(seq)
 
     async def redrive(
         self, workflow_id: str, *, step: str | None = None, context: Any = None
@@ -269,6 +258,36 @@ class Workflows:
             KeyError: No workflow of this id is quarantined.
         """
         await self._hand.discard(seq_of(workflow_id))
+
+
+@attrs.define(eq=False)
+class _Unasked:
+    """Ends of workflows that came through gru.emit and that nobody waited for yet.
+
+    The caller of emit may be scheduled after a short workflow's end.
+    """
+
+    _ends: dict[int, Ended] = attrs.field(factory=dict)
+
+    def keep(self, seq: int, ended: Ended | None) -> None:
+        """Keep an end; the oldest go."""
+        if ended is None:
+            return
+        self._ends[seq] = ended
+        while len(self._ends) > _MOST_UNASKED:
+            del self._ends[next(iter(self._ends))]
+
+    def take(self, seq: int) -> Ended | None:
+        """Return an end, once."""
+        return self._ends.pop(seq, None)
+
+
+def _ending_in(tables: Iterable[WorkTable], seq: int) -> WorkTable | None:
+    """Return where a workflow is in memory, or its end on the way to the disk."""
+    for table in tables:
+        if seq in table.works or seq in table.ending:
+            return table
+    return None
 
 
 def _in_memory(

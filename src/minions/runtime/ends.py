@@ -1,0 +1,236 @@
+"""Ends of workflows, and what comes before a person decides: one commit each."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import msgspec
+
+from minions.errors import SnapshotError
+from minions.notices import (
+    CrashReport,
+    Notice,
+    WorkflowDiscarded,
+    WorkflowQuarantined,
+    report_of,
+)
+from minions.runtime.commit import NO_EFFECTS, Effects
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Ended, Work
+from minions.store.port import Keyspace, Write
+from minions.workflow.layout import key_of, mail_key
+from minions.workflow.record import (
+    CorruptRecordError,
+    EndedRecord,
+    QuarantineRecord,
+    WorkflowRecord,
+    encode_quarantine,
+)
+from minions.workflow.stored import difference
+
+if TYPE_CHECKING:
+    from minions.runtime.ledger import Ledger
+
+__all__ = ["Ends"]
+
+EndState = Literal["done", "aborted", "cancelled", "discarded"]
+# What is kept, in characters, of a message that is too long to be stored.
+_BRIEF = 200
+
+
+@functools.cache
+def _version() -> str:
+    # Read when it is first needed: reading it costs more than importing us.
+    try:
+        return importlib.metadata.version("trio-minions")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+@attrs.frozen(eq=False)
+class Ends:
+    """Ends workflows, or puts them into quarantine."""
+
+    _ledger: Ledger
+
+    def end(
+        self,
+        table: WorkTable,
+        work: Work,
+        *,
+        state: EndState,
+        context: Any,
+        encoded: tuple[str, bytes] | None = None,
+        reason: str = "",
+        effects: Effects = NO_EFFECTS,
+        notice: Notice | None = None,
+    ) -> None:
+        """Hand over an end: the place is free, the rest waits for the disk.
+
+        Args:
+            table: Where it stands.
+            work: The workflow.
+            state: Its end.
+            context: The object that its last step left.
+            encoded: The name of its type, and its bytes, if it is to be kept.
+            reason: Why it has ended.
+            effects: What else the last step has done.
+            notice: Told when the end is on disk.
+        """
+        record = work.record
+        if encoded is not None:
+            record = msgspec.structs.replace(
+                record, context_type=encoded[0], context=encoded[1]
+            )
+        writes = difference(work.seq, (work.record, work.holds), None)
+        writes += _mail_deletes(work)
+        if self._ledger.kept.keep:
+            kept = EndedRecord(record, state, reason, self._ledger.now())
+            writes += self._ledger.kept.add(work.seq, kept)
+        writes += effects.writes
+        ended = Ended(state, record, context, reason)
+        self._leave(table, work)
+
+        def done() -> None:
+            effects.done()
+            if notice is not None:
+                self._ledger.notify(notice)
+            table.release_key(work.seq, work.key)
+            table.tell_end(work, ended)
+
+        self._ledger.store.write_nowait(writes, done)
+        table.on_room()
+
+    def discard(self, table: WorkTable, work: Work, exc: BaseException) -> None:
+        """End a failed workflow whose class wants it so."""
+        report = report_of(exc)
+        notice = WorkflowDiscarded(
+            orchestration=table.id,
+            workflow=work.id,
+            step=work.record.step,
+            reason="failed",
+            report=report,
+        )
+        self.end(
+            table,
+            work,
+            state="discarded",
+            context=None,
+            reason=str(report),
+            notice=notice,
+        )
+
+    def quarantine(
+        self,
+        table: WorkTable,
+        work: Work,
+        *,
+        reason: str,
+        exc: BaseException,
+        hold_key: bool = False,
+    ) -> None:
+        """Put a workflow that cannot go on where it waits for a person."""
+        report = report_of(exc)
+        quarantined = self._quarantined(work, reason, report)
+        record = quarantined.record
+        ended = Ended("quarantined", record, None, f"{reason}: {report}")
+        holds = hold_key and table.keys.holds(work.seq, work.key)
+        self._leave(table, work)
+        table.quarantined[work.seq] = (work.key, holds)
+        notice = WorkflowQuarantined(
+            orchestration=table.id,
+            workflow=work.id,
+            step=record.step,
+            reason=reason,
+            report=report,
+        )
+
+        def done() -> None:
+            self._ledger.notify(notice)
+            if holds and work.key is not None:
+                table.keys.stand_in(work.seq, work.key)
+            else:
+                table.release_key(work.seq, work.key)
+            table.tell_end(work, ended)
+
+        self._write_quarantine(work, quarantined, holds=holds, done=done)
+        table.on_room()
+
+    def _quarantined(
+        self, work: Work, reason: str, report: CrashReport
+    ) -> QuarantineRecord:
+        record = msgspec.structs.replace(
+            work.record, key=work.key, crash_count=0, is_marked=False
+        )
+        return QuarantineRecord(
+            record=record,
+            reason=reason,
+            message=str(report),
+            exception=report.traceback,
+            quarantined_at=self._ledger.now(),
+            code_version=_version(),
+        )
+
+    def _write_quarantine(
+        self,
+        work: Work,
+        record: QuarantineRecord,
+        *,
+        holds: bool,
+        done: Callable[[], None],
+    ) -> None:
+        """Move it; a report that makes the record too large is left out."""
+        brief = msgspec.structs.replace(
+            record, message=record.message[:_BRIEF], exception=""
+        )
+        before = work.record, work.holds
+        for attempt in (record, brief, msgspec.structs.replace(brief, message="")):
+            try:
+                writes = difference(work.seq, before, (attempt, holds))
+                self._ledger.store.write_nowait(writes, done)
+            except SnapshotError:
+                continue
+            return
+        # Not even the bare record fits.  It stays where it is: it is tried and
+        # quarantined again when the store is opened the next time.
+        self._ledger.store.write_nowait((), done)
+
+    async def quarantine_raw(
+        self, seq: int, space: Keyspace, value: bytes, exc: SnapshotError
+    ) -> str:
+        """Move what cannot be read as it is, so that a person can look at the bytes.
+
+        Returns the reason, when it is on disk.
+        """
+        reason = "corrupt" if isinstance(exc, CorruptRecordError) else "incompatible"
+        now = self._ledger.now()
+        found = QuarantineRecord(
+            record=WorkflowRecord("", "", value, "", b"", "", now),
+            reason=reason,
+            message=str(exc),
+            exception="",
+            quarantined_at=now,
+            code_version=_version(),
+        )
+        moved = encode_quarantine(seq, found)
+        await self._ledger.store.write(
+            [(space, key_of(seq), None), (Keyspace.QUARANTINE, *moved)]
+        )
+        return reason
+
+    @staticmethod
+    def _leave(table: WorkTable, work: Work) -> None:
+        del table.works[work.seq]
+        table.ending.add(work.seq)
+        table.ends.up()
+
+
+def _mail_deletes(work: Work) -> list[Write]:
+    """Return what takes the signals of a workflow away."""
+    return [
+        (Keyspace.MAIL, mail_key(work.seq, mail.number), None) for mail in work.mail
+    ]
