@@ -495,3 +495,70 @@ async def test_who_sleeps_holds_its_key(
             await gru.stop()
     ones = [entry for entry in log if entry.split()[1].startswith("1")]
     assert ones == [f"{s} {n}" for n in (11, 12) for s in ("first", "second", "third")]
+
+
+async def test_an_event_that_comes_again_starts_nothing(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state) as gru:
+        await gru.start_minion(Hears, Source)
+        first = await gru.emit(Source, Number(1), id="a")
+        again = await gru.emit(Source, Number(2), id="a")
+        other = await gru.emit(Source, Number(3), id="b")
+        await wait_all_tasks_blocked()
+        assert again == first != other
+        assert sorted(log) == ["heard 1", "heard 3"]
+        for bad in ("", 7):
+            with pytest.raises(TypeError, match="expected the id of an event"):
+                await gru.emit(Source, Number(1), id=bad)  # type: ignore[arg-type]
+        await gru.stop()
+
+
+class Batches(Pipeline[Number], cursor=int):
+    dedup_window: ClassVar[float] = 100.0
+    max_dedup: ClassVar[int] = 3
+
+    async def run(self) -> None:
+        many = [Number(n) for n in range(4)]
+        with pytest.raises(ValueError, match="one id for each"):
+            await self.emit_many(many, ids=["a"])
+        a, b, again, none = await self.emit_many(many, ids=["a", "b", "a", None])
+        assert a == again
+        assert len({a, b, none}) == 3
+        assert await self.emit(Number(9), id="b", cursor=7) == b
+        assert self.cursor == 7
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(self.send_c)
+        await self.emit(Number(20), id="d")  # a is the oldest of four
+        await self.emit(Number(21), id="b")
+        assert await self.emit(Number(22), id="a") != a
+        await trio.sleep(100)
+        await self.emit(Number(23), id="d")
+        await self.emit(Number(24), id="d")
+
+    async def send_c(self) -> None:
+        await self.emit(Number(10), id="c")
+
+
+async def test_ids_in_batches_and_their_bounds(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state) as gru:
+        await gru.start_minion(Hears, Batches)
+    heard = sorted(int(entry.split()[1]) for entry in log)
+    assert heard == [0, 1, 3, 10, 20, 22, 23]
+
+
+async def test_ids_are_known_to_the_next_process(
+    autojump_clock: MockClock, folder: Path
+) -> None:
+    found = []
+    for _ in range(2):
+        async with open_gru(folder) as gru:
+            await gru.start_minion(Hears, Source)
+            found.append(await gru.emit(Source, Number(1), id="a"))
+            await wait_all_tasks_blocked()
+            await gru.stop()
+    assert found[0] == found[1]
+    assert log == ["heard 1"]

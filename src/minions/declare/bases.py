@@ -114,7 +114,11 @@ class Pipeline(Generic[EventT, CursorT]):
         return position
 
     async def emit(
-        self, event: EventT, *, cursor: CursorT | None = None
+        self,
+        event: EventT,
+        *,
+        cursor: CursorT | None = None,
+        id: str | None = None,  # noqa: A002  # of the contract
     ) -> tuple[str | None, ...]:
         """Hand over an event; return when it is as safe as the durability names.
 
@@ -124,6 +128,10 @@ class Pipeline(Generic[EventT, CursorT]):
         Args:
             event: An instance of the pipeline's event class.
             cursor: The position after this event, committed together with it.
+            id: Its own id, if it has one: an event whose id has come within
+                ``dedup_window`` seconds starts nothing.  It returns what the first
+                one has returned, once that is on disk; the cursor is committed all
+                the same.
 
         Raises:
             NotRunningError: Gru does not run this instance.
@@ -136,16 +144,31 @@ class Pipeline(Generic[EventT, CursorT]):
         Cancellation:
             It raises ``Cancelled`` and nothing was accepted, or it returns.
         """
-        return await source_binding_of(self).emit(event, cursor=cursor)
+        binding = source_binding_of(self)
+        return await binding.emit(event, cursor=cursor, event_id=id)
 
     async def emit_many(
-        self, events: Iterable[EventT], *, cursor: CursorT | None = None
+        self,
+        events: Iterable[EventT],
+        *,
+        cursor: CursorT | None = None,
+        ids: Iterable[str | None] | None = None,
     ) -> tuple[tuple[str | None, ...], ...]:
         """Hand over many events in one commit: all or none.
 
         Returns for each event what :meth:`emit` returns, and raises the same.
+
+        Args:
+            events: Instances of the pipeline's event class.
+            cursor: The position after the last one.
+            ids: One for each event, or ``None``; see :meth:`emit`.  An id that comes
+                twice among them is one event.
+
+        Raises:
+            ValueError: There are more or fewer ids than events.
         """
-        return await source_binding_of(self).emit_many(events, cursor=cursor)
+        binding = source_binding_of(self)
+        return await binding.emit_many(events, cursor=cursor, event_ids=ids)
 
 
 class Minion(Generic[EventT, ContextT]):

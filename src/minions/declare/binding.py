@@ -55,12 +55,18 @@ class SourceBinding(Binding, Protocol):
         """The position that was last committed; ``None`` at first."""
         ...
 
-    async def emit(self, event: Any, *, cursor: Any = None) -> tuple[str | None, ...]:
+    async def emit(
+        self, event: Any, *, cursor: Any = None, event_id: str | None = None
+    ) -> tuple[str | None, ...]:
         """Accept one event, together with *cursor* if it is not ``None``."""
         ...
 
     async def emit_many(
-        self, events: Iterable[Any], *, cursor: Any = None
+        self,
+        events: Iterable[Any],
+        *,
+        cursor: Any = None,
+        event_ids: Iterable[str | None] | None = None,
     ) -> tuple[tuple[str | None, ...], ...]:
         """Accept all events in one commit, or none."""
         ...

@@ -185,10 +185,21 @@ class Gru:
 
     # Operating.
 
-    async def emit(self, pipeline: type | str, event: Any) -> tuple[str | None, ...]:
+    async def emit(
+        self,
+        pipeline: type | str,
+        event: Any,
+        *,
+        id: str | None = None,  # noqa: A002  # of the contract
+    ) -> tuple[str | None, ...]:
         """Hand an event to a pipeline that has no source of its own.
 
         Returns one workflow id per subscription, when it is on disk.
+
+        Args:
+            pipeline: The class, or ``"package.module:Class"``.
+            event: An instance of its event class.
+            id: The event's own id, if it has one; see ``Pipeline.emit``.
 
         Raises:
             DefinitionError: The pipeline has a source of its own.
@@ -200,7 +211,7 @@ class Gru:
         intake = self._launcher.intake_from_outside(identity)
         if self._house.is_stopping:
             raise trio.ClosedResourceError(f"{identity}: this Gru is stopping")
-        (ids,) = await intake.emit([event])
+        (ids,) = await intake.emit([event], None, [id])
         self.workflows.remember(ids)
         return ids
 

@@ -19,6 +19,7 @@ import trio
 from minions.errors import SnapshotError, StoreFullError
 from minions.notices import EventsRejected, Notice
 from minions.runtime.codecs import SourceCodecs
+from minions.runtime.event_ids import EventIds, check_ids, pick_new, put_together
 from minions.runtime.ledger import Ledger
 from minions.runtime.table import WorkTable
 from minions.runtime.work import Work
@@ -63,6 +64,8 @@ class Intake:
     notify: Callable[[Notice], None]
     # Known once an orchestration is started.
     codecs: SourceCodecs | None = None
+    # None: the pipeline remembers no ids.
+    event_ids: EventIds | None = None
     # The cursor that was last committed, as it is stored: the source may go on to
     # change the object, and its next life must not begin at what is not committed.
     position: bytes | None = None
@@ -147,41 +150,53 @@ class Intake:
             self.ledger.store.write_nowait(call.writes, call.accepted)
 
     @trio.lowlevel.enable_ki_protection
-    async def emit(self, events: Sequence[Any], cursor: Any = None) -> tuple[Ids, ...]:
-        """Accept all events in one commit, or none; return when it is done."""
+    async def emit(
+        self,
+        events: Sequence[Any],
+        cursor: Any = None,
+        event_ids: Sequence[str | None] = (),
+    ) -> tuple[Ids, ...]:
+        """Accept all events in one commit, or none; return when it is done.
+
+        One whose id is known starts nothing, and gets what the first one got.
+        """
         if cursor is not None and self._cursor_busy:
             raise trio.BusyResourceError(
                 f"{self.pipeline}: expected one emit with a cursor at a time, found a"
                 " second one; await the first, since positions have an order"
             )
         call = self._call(events, cursor)
-        self._check_size(len(events))
+        _check_size(self.tables, len(events))
+        if event_ids:
+            check_ids(self.pipeline, event_ids, len(events))
         self._cursor_busy = self._cursor_busy or cursor is not None
         try:
-            await self._enter(call)
-            with self._undone(call):
-                await self.ledger.store.write(call.writes)
+            if self.event_ids is None or not any(event_ids):
+                return await self._accept(call)
+            async with self.event_ids.claim(event_ids) as known:
+                new = pick_new(event_ids, known)
+                call.events = [call.events[index] for index in new]
+                call.data = [call.data[index] for index in new]
+                mine = await self._accept(call, [event_ids[index] for index in new])
+                return put_together(event_ids, known, dict(zip(new, mine, strict=True)))
         finally:
             if cursor is not None:
                 self._cursor_busy = False
+
+    async def _accept(
+        self, call: Call, ids: Sequence[str | None] = ()
+    ) -> tuple[Ids, ...]:
+        """Accept a call whose events are all new."""
+        await self._enter(call)
+        if any(ids) and self.event_ids is not None:
+            new = zip(ids, call.ids, strict=True)
+            call.writes += self.event_ids.writes({i: w for i, w in new if i})
+        with self._undone(call):
+            await self.ledger.store.write(call.writes)
         if call.position is not None:
             self.position = call.position
         call.accepted()
         return tuple(call.ids)
-
-    def _check_size(self, count: int) -> None:
-        """Refuse what would never fit.
-
-        Raises:
-            StoreFullError: More than ``max_unfinished`` at once.
-        """
-        for table in self.tables:
-            limit = table.bounds.max_unfinished
-            if count > limit:
-                raise StoreFullError(
-                    f"{table.id}: expected at most max_unfinished = {limit} events at"
-                    f" once, found {count}; emit fewer at a time"
-                )
 
     async def _enter(self, call: Call) -> None:
         """Reserve the places, or wait in line for them."""
@@ -245,6 +260,23 @@ class Intake:
             yield
         except BaseException as exc:
             call.withdraw()
+            if self.event_ids is not None:
+                self.event_ids.undo()
             if isinstance(exc, SnapshotError):
                 raise SnapshotError(f"{self.pipeline}: {exc}") from exc
             raise
+
+
+def _check_size(tables: Sequence[WorkTable], count: int) -> None:
+    """Refuse what would never fit.
+
+    Raises:
+        StoreFullError: More than ``max_unfinished`` at once.
+    """
+    for table in tables:
+        limit = table.bounds.max_unfinished
+        if count > limit and table.bounds.overflow == "wait":
+            raise StoreFullError(
+                f"{table.id}: expected at most max_unfinished = {limit} events at"
+                f" once, found {count}; emit fewer at a time"
+            )

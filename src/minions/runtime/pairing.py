@@ -5,6 +5,7 @@ from __future__ import annotations
 from minions.declare.specification import MinionSpec, PipelineSpec
 from minions.errors import DefinitionError
 from minions.runtime.codecs import Codecs, SourceCodecs
+from minions.runtime.event_ids import EventIds
 from minions.runtime.intake import Intake
 from minions.runtime.reading import Reading
 from minions.store.codec import codec_for
@@ -50,6 +51,11 @@ def make_codecs(minion: MinionSpec, pipeline: PipelineSpec, intake: Intake) -> C
         DefinitionError: A class cannot be stored.
     """
     intake.codecs = source_codecs(pipeline)
+    intake.event_ids = None
+    if pipeline.dedup_window:
+        intake.event_ids = EventIds(
+            pipeline.identity, intake.ledger, pipeline.dedup_window, pipeline.max_dedup
+        )
     return Codecs(
         event=intake.codecs.event,
         context=codec_for(minion.context_type, component=minion.identity),

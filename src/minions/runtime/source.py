@@ -16,6 +16,7 @@ from minions.errors import DependencyLost
 from minions.notices import SourceFailed, leaves_of, report_of
 from minions.restart import BackoffState
 from minions.runtime.calls import call_user, work_for
+from minions.runtime.event_ids import check_ids
 from minions.runtime.intake import Intake
 from minions.runtime.lives import ComponentLife
 from minions.supervise import Cause, CauseKind, Group, Incarnation, RunEnd
@@ -50,18 +51,27 @@ class PipelineLife(ComponentLife):
             return None
         return codecs.decode_cursor(position)
 
-    async def emit(self, event: Any, *, cursor: Any = None) -> tuple[str | None, ...]:
+    async def emit(
+        self, event: Any, *, cursor: Any = None, event_id: str | None = None
+    ) -> tuple[str | None, ...]:
         """Accept one event; see ``Pipeline.emit``."""
         await self._check_open()
-        (ids,) = await self._intake.emit([event], cursor)
+        (ids,) = await self._intake.emit([event], cursor, [event_id])
         return ids
 
     async def emit_many(
-        self, events: Iterable[Any], *, cursor: Any = None
+        self,
+        events: Iterable[Any],
+        *,
+        cursor: Any = None,
+        event_ids: Iterable[str | None] | None = None,
     ) -> tuple[tuple[str | None, ...], ...]:
         """Accept many events in one commit; see ``Pipeline.emit_many``."""
         await self._check_open()
-        return await self._intake.emit(list(events), cursor)
+        accepted = list(events)
+        ids = [None] * len(accepted) if event_ids is None else list(event_ids)
+        check_ids(self._intake.pipeline, ids, len(accepted))
+        return await self._intake.emit(accepted, cursor, ids)
 
     async def _check_open(self) -> None:
         if not self.incarnation.acquired or self.incarnation.cause is not None:

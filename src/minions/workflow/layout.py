@@ -24,12 +24,14 @@ __all__ = [
     "age_key",
     "dedup_age_key",
     "dedup_key",
+    "dedup_of_age",
     "holder_key",
     "key_of",
     "mail_key",
     "mark_of",
     "sequence_of",
     "time_of",
+    "time_of_dedup",
     "timer_key",
 ]
 
@@ -138,6 +140,17 @@ def age_key(at: float, seq: int) -> bytes:
 def dedup_key(pipeline: str, event_id: str) -> bytes:
     """Make the key of an event id."""
     return mark_of(pipeline) + mark_of(event_id)
+
+
+def time_of_dedup(age: bytes) -> float:
+    """Read the time of an index key of an event id."""
+    micros = int.from_bytes(age[_HASH_SIZE : _HASH_SIZE + _KEY_SIZE], "big")
+    return micros / _MICRO
+
+
+def dedup_of_age(age: bytes) -> bytes:
+    """Return the key of the event id that an index key stands for."""
+    return age[:_HASH_SIZE] + age[_HASH_SIZE + _KEY_SIZE :]
 
 
 def dedup_age_key(at: float, key: bytes) -> bytes:
