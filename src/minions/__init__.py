@@ -5,6 +5,7 @@ from __future__ import annotations
 from minions.declare.bases import Minion, Pipeline, Resource, minion_step, resource
 from minions.declare.binding import WorkflowInfo
 from minions.declare.outcomes import After, Done, GoTo, Wait
+from minions.declare.schema import migrates, schema
 from minions.errors import (
     AbortWorkflow,
     AlreadyRunningError,
@@ -79,8 +80,10 @@ __all__ = [
     "Workflows",
     "component_id",
     "converter",
+    "migrates",
     "minion_step",
     "open_gru",
     "resource",
     "run",
+    "schema",
 ]

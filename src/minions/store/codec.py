@@ -15,16 +15,18 @@ Source:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, get_origin
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_origin
 
 import attrs
 import msgspec
 
 from minions.errors import SnapshotError
 from minions.identity import component_identity
+from minions.store.codec_classes import CheckKind
 from minions.store.codec_compile import Compiler, name_of
 from minions.store.codec_kinds import BadValueError, Kind
+from minions.store.codec_versions import pending, take_notes
 from minions.store.converter import converter
 
 __all__ = ["Codec", "codec_for", "converter", "to_printable"]
@@ -32,6 +34,7 @@ __all__ = ["Codec", "codec_for", "converter", "to_printable"]
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 _compiler = Compiler(converter)
+_checker = Compiler(converter, of_class=CheckKind)
 
 
 @attrs.define(eq=False, repr=False)
@@ -44,6 +47,19 @@ class Codec:
     """The name under which the type is stored: ``module:qualname``."""
 
     _kind: Kind
+
+    # The kind's function, one look-up nearer.
+    _decode: Callable[[Any], Any] = attrs.field(init=False)
+
+    on_dropped: Callable[[str, tuple[str, ...]], None] | None = None
+    """Is told of stored fields that a class no longer has.
+
+    Called at the end of a :meth:`decode` that succeeds, once for each class, with
+    the name of its type and those of the fields.
+    """
+
+    def __attrs_post_init__(self) -> None:
+        self._decode = self._kind.decode
 
     def encode(self, value: Any) -> bytes:
         """Make the bytes of a value.
@@ -60,24 +76,62 @@ class Codec:
     def decode(self, data: bytes) -> Any:
         """Make the value that *data* was made from.
 
-        Fields that the class no longer has are dropped; those that it has got since
-        take their default.
+        Older versions of a class are migrated.  Fields that the class no longer has
+        are dropped, and told to :attr:`on_dropped`; those that it has got since take
+        their default.
 
         Raises:
-            SnapshotError: The bytes are damaged, or do not fit the class any more.
+            SnapshotError: The bytes are damaged, do not fit the class any more, or
+                are of a newer version of it; or a migration raised.
         """
         try:
-            return self._kind.decode(_unpack(data))
-        except BadValueError as exc:
-            place, what = exc.where or self._kind.name, exc.what
-            error: Exception = exc
-        except Exception as exc:  # noqa: BLE001  # whatever a user's class raises
-            place, what = self._kind.name, f"{type(exc).__name__}: {exc}"
-            error = exc
-        raise SnapshotError(
-            f"{self.component}: {place}: the stored data does not fit: {what}; make"
-            " the class fit, or discard the workflow"
-        ) from error
+            return self._decode(_unpack(data))
+        except BaseException as exc:
+            take_notes()  # nothing came of it
+            if isinstance(exc, Exception):  # whatever a user's class raises
+                raise self._unreadable(exc) from _cause_of(exc)
+            raise
+        finally:
+            if pending:
+                self._tell()
+
+    def inspect(self, data: bytes) -> Literal["fits", "migrates"]:
+        """Say what :meth:`decode` would do with *data*, without making the value.
+
+        Migrations run, and hooks on the converter.  No data class is instantiated:
+        what its validators and its ``__post_init__`` say of the values is not asked.
+        Nobody is told of dropped fields.
+
+        Raises:
+            SnapshotError: It would fail.
+            DefinitionError: Since the codec was made, a hook has been registered with
+                which the class cannot be stored.
+        """
+        kind = _checker.compile(self.type, component=self.component)
+        try:
+            kind.decode(_unpack(data))
+        except Exception as exc:  # noqa: BLE001  # as in decode()
+            raise self._unreadable(exc) from _cause_of(exc)
+        finally:
+            notes = take_notes()
+        return "migrates" if notes is not None and notes.migrated else "fits"
+
+    def _tell(self) -> None:
+        notes = take_notes()
+        if notes is not None and self.on_dropped is not None:
+            for type_name, fields in notes.dropped.items():
+                self.on_dropped(type_name, tuple(fields))
+
+    def _unreadable(self, exc: Exception) -> SnapshotError:
+        place, what, remedy = self._kind.name, f"{type(exc).__name__}: {exc}", ""
+        if isinstance(exc, BadValueError):
+            place, what, remedy = exc.where or place, exc.what, exc.remedy
+        elif isinstance(exc, RecursionError):
+            what = "the data is nested too deeply"
+        return SnapshotError(
+            f"{self.component}: {place}: the stored data does not fit: {what};"
+            f" {remedy or 'make the class fit'}, or discard the workflow"
+        )
 
     def _unstorable(self, value: Any, exc: Exception) -> SnapshotError:
         bad = exc if isinstance(exc, BadValueError) else _find(self._kind, value, exc)
@@ -99,8 +153,9 @@ def codec_for(cls: Any, *, component: str) -> Codec:
         component: Whose it is, for messages.
 
     Raises:
-        DefinitionError: The class, or a field in it, cannot be stored; the message
-            names class, field and type.
+        DefinitionError: The class, or a field in it, cannot be stored, or its
+            versions and migrations do not fit together; the message names class,
+            field and type.
     """
     kind = _compiler.compile(cls, component=component)
     named = cls if isinstance(cls, type) and get_origin(cls) is None else None
@@ -136,6 +191,11 @@ def _printable(value: Any) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _cause_of(exc: Exception) -> Exception:
+    cause = exc.cause if isinstance(exc, BadValueError) else None
+    return exc if cause is None else cause
 
 
 def _find(kind: Kind, value: Any, exc: Exception) -> BadValueError:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from minions.declare.schema import Migration
 from minions.store.codec_fields import Field, Shape
 from minions.store.codec_kinds import BadValueError, Kind, mismatch
+from minions.store.codec_versions import VERSION_KEY, Versions
 
-__all__ = ["ClassKind"]
+__all__ = ["CheckKind", "ClassKind"]
 
 # Above this many classes a look-up in a set is the shorter test.
 _MAX_COMPARED = 3
@@ -34,14 +36,24 @@ class ClassKind(Kind):
         self.shape: Shape | None = None
         self.kinds: Sequence[Kind] = ()
 
-    def complete(self, shape: Shape, kinds: Sequence[Kind]) -> None:
-        """Give it its fields, and make its two functions.
+    def complete(
+        self, shape: Shape, kinds: Sequence[Kind], migrations: Sequence[Migration]
+    ) -> None:
+        """Give it its fields and its versions, and make its two functions.
 
         Apart from the construction because a class may be a field of its own.
         """
-        self.shape, self.kinds = shape, kinds
+        self._versions = Versions(
+            cls=shape.cls,
+            name=self.name,
+            fields=frozenset(field.name for field in shape.fields),
+            migrations=tuple(migrations),
+        )
+        self.kinds = kinds
         self.encode: Callable[[Any], Any] = self._generate_encode(shape)
         self.decode: Callable[[Any], Any] = self._generate_decode(shape)
+        # Last: until then others must look its functions up at each call.
+        self.shape = shape
 
     def _generate_encode(self, shape: Shape) -> Callable[[Any], Any]:
         names: dict[str, Any] = {
@@ -53,9 +65,15 @@ class ClassKind(Kind):
         lines = ["def encode(value):", " if type(value) is not cls:"]
         lines += ["  raise wrong(value)", " try:", "  pass"]
         for i, (field, kind) in enumerate(zip(shape.fields, self.kinds, strict=True)):
-            source = f"value.{field.name}"
-            lines += _load(i, source, kind, role="encode", names=names)
+            if kind.plain:
+                lines += [f"  v{i} = value.{field.name}"]
+                lines += _check(i, kind, names)
+            else:
+                call = _call(i, f"value.{field.name}", kind, role="encode", names=names)
+                lines += [f"  v{i} = {call}"]
         pairs = [f"{f.name!r}: v{i}" for i, f in enumerate(shape.fields)]
+        if self._versions.current > 1:
+            pairs.insert(0, f"{VERSION_KEY!r}: {self._versions.current}")
         lines += [" except Exception as exc:", "  raise locate(value, exc) from exc"]
         lines += [f" return {{{', '.join(pairs)}}}"]
         return _compile(lines, names, "encode")
@@ -66,26 +84,46 @@ class ClassKind(Kind):
             "slow": self._decode_slowly,
             "set_field": shape.set_field,
             "mismatch": mismatch,
+            "adapt": self._versions.adapt,
         }
         if not shape.constructor:
             return lambda data: self._decode_slowly(data, None)
-        lines = ["def decode(data):", " try:", "  pass"]
+        lines = ["def decode(data):", " try:"]
+        lines += [f"  if {self._unusual(shape)}:", "   data = adapt(data)"]
+        # All of them before any is read: what a missing one costs must not depend on
+        # how deep the data is.
+        lines += [f"  v{i} = data[{f.name!r}]" for i, f in enumerate(shape.fields)]
+        values, late = [], []
         for i, (field, kind) in enumerate(zip(shape.fields, self.kinds, strict=True)):
-            lines += _load(i, f"data[{field.name!r}]", kind, role="decode", names=names)
-        arguments = [
-            f"{field.alias}=v{i}" if field.kw_only else f"v{i}"
-            for i, field in enumerate(shape.fields)
-            if field.init
-        ]
-        lines += [f"  made = cls({', '.join(arguments)})"]
+            value = f"v{i}"
+            if kind.plain:
+                lines += _check(i, kind, names)
+            else:
+                value = _call(i, value, kind, role="decode", names=names)
+            if shape.restore or not field.init:
+                lines += [f"  v{i} = {value}"] if value != f"v{i}" else []
+                late += [f"  set_field(made, {field.name!r}, v{i})"]
+                value = f"v{i}"
+            if field.init:
+                values += [f"{field.alias}={value}" if field.kw_only else value]
+        made = f"cls({', '.join(values)})"
+        lines += [f"  made = {made}", *late, "  return made"] if late else []
+        lines += [] if late else [f"  return {made}"]
         # A missing field, or anything that is wrong.
         lines += [" except Exception as exc:", "  return slow(data, exc)"]
-        lines += [
-            f" set_field(made, {field.name!r}, v{i})"
-            for i, field in enumerate(shape.fields)
-            if shape.restore or not field.init
-        ]
-        return _compile([*lines, " return made"], names, "decode")
+        return _compile(lines, names, "decode")
+
+    def _unusual(self, shape: Shape) -> str:
+        """Write the test for other data than that of just these fields today.
+
+        If each field is there, the number tells whether anything else is.
+        """
+        count, current = len(shape.fields), self._versions.current
+        if current > 1:
+            test = f"data.get({VERSION_KEY!r}) != {current}"
+            return f"len(data) != {count + 1} or {test}"
+        # Only a class with fields finds by them that the data is no map.
+        return f"len(data) != {count}" if count else "data or type(data) is not dict"
 
     def _locate(self, value: Any, error: Exception) -> BadValueError:
         """Find the field that cannot be stored."""
@@ -116,30 +154,38 @@ class ClassKind(Kind):
         if isinstance(error, BadValueError) and error.where:
             raise error
         if isinstance(error, RecursionError):
-            raise BadValueError("the data is nested too deeply", where=self.name)
-        if type(data) is not dict:
-            raise mismatch(self.name, data)
+            raise self._too_deep()
         assert self.shape is not None
-        found: dict[str, Any] = {}
-        for field, kind in zip(self.shape.fields, self.kinds, strict=True):
-            if field.name in data:
-                found[field.name] = self._decode_field(field, kind, data[field.name])
-            elif field.init and field.default is None:
-                raise BadValueError(
-                    "expected a value, found none in the stored data; give the field"
-                    " a default",
-                    where=f"{self.name}.{field.name}",
-                )
-        return self._make(self.shape, found)
+        return self._make(self.shape, self._read(self.shape, data))
 
-    def _decode_field(self, field: Field, kind: Kind, data: Any) -> Any:
-        where = f"{self.name}.{field.name}"
-        try:
-            return kind.decode(data)
-        except BadValueError as exc:
-            raise BadValueError(exc.what, where=exc.where or where) from exc
-        except Exception as exc:
-            raise BadValueError(f"{type(exc).__name__}: {exc}", where=where) from exc
+    def _read(self, shape: Shape, data: Any) -> dict[str, Any]:
+        data = self._versions.adapt(data)
+        found: dict[str, Any] = {}
+        for field, kind in zip(shape.fields, self.kinds, strict=True):
+            where = f"{self.name}.{field.name}"
+            if field.name not in data:
+                if field.init and field.default is None:
+                    raise BadValueError(
+                        "expected a value, found none in the stored data; give the"
+                        " field a default",
+                        where=where,
+                    )
+                continue
+            try:
+                found[field.name] = kind.decode(data[field.name])
+            except BadValueError as exc:
+                if exc.where:
+                    raise
+                raise BadValueError(exc.what, where=where) from exc
+            except RecursionError:
+                raise self._too_deep() from None
+            except Exception as exc:
+                what = f"{type(exc).__name__}: {exc}"
+                raise BadValueError(what, where=where) from exc
+        return found
+
+    def _too_deep(self) -> BadValueError:
+        return BadValueError("the data is nested too deeply", where=self.name)
 
     def _make(self, shape: Shape, found: dict[str, Any]) -> Any:
         try:
@@ -165,22 +211,40 @@ class ClassKind(Kind):
         return made
 
 
+class CheckKind(ClassKind):
+    """Finds out whether stored data fits a class, and makes no instance of it."""
+
+    def complete(
+        self, shape: Shape, kinds: Sequence[Kind], migrations: Sequence[Migration]
+    ) -> None:
+        """Give it its fields and its versions."""
+        super().complete(shape, kinds, migrations)
+
+        def check(data: Any) -> Any:
+            self._read(shape, data)
+            return object()  # can be a key and a member of a set, like an instance
+
+        self.decode = check
+
+
 def _given(field: Field, found: dict[str, Any]) -> bool:
     return field.init and field.name in found
 
 
-def _load(
+def _call(
     index: int, source: str, kind: Kind, *, role: str, names: dict[str, Any]
-) -> list[str]:
-    if not kind.plain:
-        # A class that contains itself has its functions only later.
-        if isinstance(kind, ClassKind):
-            names[f"k{index}"] = kind
-            return [f"  v{index} = k{index}.{role}({source})"]
-        names[f"f{index}"] = getattr(kind, role)
-        return [f"  v{index} = f{index}({source})"]
+) -> str:
+    # A class that contains itself has its functions only later.
+    if isinstance(kind, ClassKind) and kind.shape is None:
+        names[f"k{index}"] = kind
+        return f"k{index}.{role}({source})"
+    names[f"f{index}"] = getattr(kind, role)
+    return f"f{index}({source})"
+
+
+def _check(index: int, kind: Kind, names: dict[str, Any]) -> list[str]:
+    """Write the test that a plain value has a class that its kind takes."""
     names[f"n{index}"] = kind.name
-    lines = [f"  v{index} = {source}"]
     if len(kind.classes) > _MAX_COMPARED:
         names[f"c{index}"] = frozenset(kind.classes)
         test = f"type(v{index}) not in c{index}"
@@ -190,7 +254,7 @@ def _load(
         test = " and ".join(
             f"type(v{index}) is not c{index}_{j}" for j in range(len(kind.classes))
         )
-    return [*lines, f"  if {test}:", f"   raise mismatch(n{index}, v{index})"]
+    return [f"  if {test}:", f"   raise mismatch(n{index}, v{index})"]
 
 
 def _compile(

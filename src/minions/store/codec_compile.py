@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
+from minions.declare.schema import has_schema, migrations_of
 from minions.errors import DefinitionError
 from minions.store.codec_classes import ClassKind
 from minions.store.codec_containers import (
@@ -50,8 +51,11 @@ def name_of(kind: Any) -> str:
 class Compiler:
     """Make kinds, and remember them."""
 
-    def __init__(self, converter: HookConverter) -> None:
+    def __init__(
+        self, converter: HookConverter, *, of_class: type[ClassKind] = ClassKind
+    ) -> None:
         self._converter = converter
+        self._of_class = of_class
         self._version = converter.version
         self._known: dict[Any, Kind] = {}
         # Those of the class that is being compiled; kept only if all went well.
@@ -69,7 +73,8 @@ class Compiler:
         """Return the kind of a type.
 
         Raises:
-            DefinitionError: It, or a type in it, cannot be stored.
+            DefinitionError: It, or a type in it, cannot be stored, or the versions
+                of a class are wrong.
         """
         if self._version != self._converter.version:
             self._version = self._converter.version
@@ -85,8 +90,11 @@ class Compiler:
             raise DefinitionError(
                 f"{component}: {place}: expected a type that can be stored, {exc.what}"
             ) from exc
+        except DefinitionError as exc:
+            raise DefinitionError(f"{component}: {exc}") from exc
         self._known.update(self._begun)
-        self._known[kind] = made
+        if _is_hashable(kind):
+            self._known[kind] = made
         return made
 
     def _make(self, kind: Any) -> Kind:  # noqa: PLR0911  # a table of cases
@@ -103,6 +111,8 @@ class Compiler:
         origin, arguments = get_origin(kind), get_args(kind)
         if is_data_class(origin or kind):
             return self._class(kind)
+        if has_schema(kind):
+            raise _misplaced(kind, "no attrs, dataclass or Struct class")
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             return enum_kind(kind)
         if origin in {typing.Union, types.UnionType}:
@@ -132,7 +142,7 @@ class Compiler:
     def _class(self, kind: Any) -> Kind:
         cls = get_origin(kind) or kind
         name = name_of(kind)
-        made = self._begun[kind] = ClassKind(cls, name)
+        made = self._begun[kind] = self._of_class(cls, name)
         try:
             shape = shape_of(kind)
         except UnusableError as exc:
@@ -145,10 +155,12 @@ class Compiler:
             except UnusableError as exc:
                 place = exc.field or f"{name}.{field.name}"
                 raise UnusableError(exc.what, field=place) from exc
-        made.complete(shape, kinds)
+        made.complete(shape, kinds, migrations_of(cls))
         return made
 
     def _hooked(self, kind: Any) -> Kind:
+        if has_schema(kind):
+            raise _misplaced(kind, "hooks on minions.converter, which say its form")
         converter, name = self._converter, name_of(kind)
         classes = (kind,) if isinstance(kind, type) else ()
 
@@ -208,6 +220,13 @@ def _literal(kind: Any, arguments: tuple[Any, ...]) -> Kind:
 
 def _refuse(kind: Any) -> UnusableError:
     return UnusableError(f"found {name_of(kind)}; {_REMEDY}")
+
+
+def _misplaced(cls: type, found: str) -> DefinitionError:
+    return DefinitionError(
+        f"{cls.__qualname__}: expected @schema and @migrates for a data class alone,"
+        f" found {found}; take them away"
+    )
 
 
 def _is_hashable(kind: Any) -> bool:

@@ -38,10 +38,20 @@ _FOLD = "[fold=1]"
 class BadValueError(Exception):
     """A value that its kind cannot store or read, and where it stands."""
 
-    def __init__(self, what: str, *, where: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        remedy: str = "",
+        cause: Exception | None = None,
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
+        self.remedy = remedy
+        # What a migration raised, for the one who has to mend it.
+        self.cause = cause
 
 
 @attrs.define(eq=False)
