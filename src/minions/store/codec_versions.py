@@ -118,7 +118,7 @@ class Versions:
                 f"the migration from version {from_} raised"
                 f" {type(exc).__name__}: {exc}",
                 where=self.name,
-                remedy="mend the migration",
+                remedy="mend the migration and redrive the workflow",
                 cause=exc,
             ) from exc
         if newer is None:
