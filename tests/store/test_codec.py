@@ -530,6 +530,112 @@ def test_a_class_with_code_of_its_own_comes_back_as_it_was() -> None:
         assert codec.decode(codec.encode(made)) == made
 
 
+CALLS: list[str] = []
+
+
+@attrs.define
+class Watched:
+    a: int
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        CALLS.append(f"set {name}")
+        object.__setattr__(self, name, value)
+
+
+@dataclasses.dataclass
+class Allocated:
+    a: int
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        CALLS.append("new")
+        return object.__new__(cls)
+
+
+class Meta(type):
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        CALLS.append("call")
+        return super().__call__(*args, **kwargs)
+
+
+@attrs.define
+class WithMeta(metaclass=Meta):
+    a: int
+
+
+@attrs.define
+class Checked:
+    a: int = attrs.field(validator=lambda *_: CALLS.append("check"))
+
+
+@attrs.define
+class Oops(Exception):  # noqa: N818
+    a: int
+
+
+@pytest.mark.parametrize(
+    ("cls", "called"),
+    [
+        (Watched, ["set a"]),
+        (Allocated, ["new"]),
+        (WithMeta, ["call"]),
+        (Checked, ["check"]),
+        (Oops, []),
+    ],
+)
+def test_what_a_class_does_when_it_is_made_is_done(cls: Any, called: list[str]) -> None:
+    codec = codec_for(cls, component="test")
+    stored = codec.encode(cls(1))
+    CALLS.clear()
+
+    found = codec.decode(stored)
+
+    assert (type(found), found.a, CALLS) == (cls, 1, called)
+
+
+def test_an_exception_comes_back_with_its_arguments() -> None:
+    codec = codec_for(Oops, component="test")
+
+    assert codec.decode(codec.encode(Oops(1))).args == (1,)
+
+
+@attrs.frozen(cache_hash=True)
+class Hashed:
+    a: int
+
+
+@attrs.frozen(slots=False)
+class Loosely(Quote):
+    a: int = 0
+
+
+@attrs.define(on_setattr=attrs.setters.frozen)
+class Hooked:
+    a: int
+    b: int = attrs.field(init=False, default=2)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fixed:
+    a: int
+    b: int = dataclasses.field(init=False, default=2)
+
+
+@pytest.mark.parametrize(
+    "value", [Hashed(1), LoudQuote("a", 1.0), Loosely("a", 1.0), Hooked(1), Fixed(1)]
+)
+def test_a_frozen_class_comes_back_whole_and_frozen(value: Any) -> None:
+    codec = codec_for(type(value), component="test")
+
+    found = codec.decode(codec.encode(value))
+
+    assert found == value
+    assert repr(found) == repr(value)
+    assert isinstance(value, Hooked) or hash(found) == hash(value)
+    name = attrs.fields(type(value))[0].name if attrs.has(type(value)) else "a"
+    with pytest.raises(AttributeError):
+        setattr(found, name, 5)
+
+
 class Priced(Quote):
     """Below an attrs class, with a constructor of its own."""
 

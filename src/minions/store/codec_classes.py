@@ -93,22 +93,18 @@ class ClassKind(Kind):
         # All of them before any is read: what a missing one costs must not depend on
         # how deep the data is.
         lines += [f"  v{i} = data[{f.name!r}]" for i, f in enumerate(shape.fields)]
-        values, late = [], []
-        for i, (field, kind) in enumerate(zip(shape.fields, self.kinds, strict=True)):
-            value = f"v{i}"
+        values = []
+        for i, kind in enumerate(self.kinds):
             if kind.plain:
                 lines += _check(i, kind, names)
+            elif shape.restore or not shape.fields[i].init:
+                call = _call(i, f"v{i}", kind, role="decode", names=names)
+                lines += [f"  v{i} = {call}"]
             else:
-                value = _call(i, value, kind, role="decode", names=names)
-            if shape.restore or not field.init:
-                lines += [f"  v{i} = {value}"] if value != f"v{i}" else []
-                late += [f"  set_field(made, {field.name!r}, v{i})"]
-                value = f"v{i}"
-            if field.init:
-                values += [f"{field.alias}={value}" if field.kw_only else value]
-        made = f"cls({', '.join(values)})"
-        lines += [f"  made = {made}", *late, "  return made"] if late else []
-        lines += [] if late else [f"  return {made}"]
+                values += [_call(i, f"v{i}", kind, role="decode", names=names)]
+                continue
+            values += [f"v{i}"]
+        lines += _make_lines(shape, values, names)
         # A missing field, or anything that is wrong.
         lines += [" except Exception as exc:", "  return slow(data, exc)"]
         return _compile(lines, names, "decode")
@@ -255,6 +251,32 @@ def _check(index: int, kind: Kind, names: dict[str, Any]) -> list[str]:
             f"type(v{index}) is not c{index}_{j}" for j in range(len(kind.classes))
         )
     return [f"  if {test}:", f"   raise mismatch(n{index}, v{index})"]
+
+
+def _make_lines(shape: Shape, values: list[str], names: dict[str, Any]) -> list[str]:
+    """Write what makes the instance of its fields' values."""
+    if shape.setters is not None:
+        # In one step less: a constructor written in Python costs as much again.
+        names["new"] = object.__new__
+        lines = ["  made = new(cls)"]
+        for i, (field, set_it) in enumerate(
+            zip(shape.fields, shape.setters, strict=True)
+        ):
+            names[f"s{i}"] = set_it
+            assign = f"  made.{field.name} = {values[i]}"
+            lines += [assign if set_it is None else f"  s{i}(made, {values[i]})"]
+        return [*lines, "  return made"]
+    arguments = [
+        f"{field.alias}={value}" if field.kw_only else value
+        for field, value in zip(shape.fields, values, strict=True)
+        if field.init
+    ]
+    late = [
+        f"  set_field(made, {field.name!r}, v{i})"
+        for i, field in enumerate(shape.fields)
+        if shape.restore or not field.init
+    ]
+    return [f"  made = cls({', '.join(arguments)})", *late, "  return made"]
 
 
 def _compile(

@@ -55,19 +55,23 @@ def _writer(cls: Any, name: str, item: Kind) -> Callable[[Any], Any]:
 
 def _reader(cls: Any, name: str, item: Kind) -> Callable[[Any], Any]:
     allowed = frozenset(item.classes)
-    plain, same = item.plain, cls is list
+    same = cls is list
+
+    def decode_plain(data: Any) -> Any:
+        if type(data) is not list:
+            raise mismatch(name, data)
+        if not allowed.issuperset(map(type, data)):
+            raise _bad_item(name, allowed, data)
+        return data if same else cls(data)
 
     def decode(data: Any) -> Any:
         if type(data) is not list:
             raise mismatch(name, data)
-        if not plain:
-            read = item.decode
-            data = [read(part) for part in data]
-        elif not allowed.issuperset(map(type, data)):
-            raise _bad_item(name, allowed, data)
-        return data if same else cls(data)
+        read = item.decode
+        made = [read(part) for part in data]
+        return made if same else cls(made)
 
-    return decode
+    return decode_plain if item.plain else decode
 
 
 def _bad_item(

@@ -18,6 +18,8 @@ __all__ = ["Field", "Shape", "UnusableError", "is_data_class", "shape_of"]
 
 
 _FACTORY: Any = type(attrs.Factory(list))
+# Where a frozen class's `__setattr__` comes from, which does nothing but refuse.
+_FREEZERS = {attrs.frozen(type("Frozen", (), {})).__setattr__.__code__.co_filename}
 
 
 class UnusableError(Exception):
@@ -55,6 +57,10 @@ class Shape:
     """Whether its own code runs in there, so that fields must be set again."""
 
     set_field: Callable[[Any, str, Any], None]
+
+    setters: tuple[Callable[[Any, Any], None] | None, ...] | None = None
+    """By field, what sets it in an instance made without the constructor, ``None`` for
+    an assignment; ``None`` for all if the constructor does more than to set them."""
 
 
 def is_data_class(cls: object) -> bool:
@@ -98,16 +104,50 @@ def _attrs_shape(cls: Any, bindings: Mapping[Any, Any]) -> Shape:
     own_code = any(a.converter is not None for a in found) or any(
         hasattr(cls, name) for name in ("__attrs_post_init__", "__attrs_pre_init__")
     )
+    # A class below that attrs did not make may have one of its own.
+    constructor = (
+        not hasattr(cls, "__attrs_init__")
+        and getattr(cls.__init__, "__code__", None) is not None
+        and cls.__init__.__code__.co_filename.startswith("<attrs generated")
+    )
+    checked = any(a.validator is not None for a in found)
+    bare = constructor and not own_code and not checked
     return Shape(
         cls=cls,
         fields=fields,
-        # A class below that attrs did not make may have one of its own.
-        constructor=not hasattr(cls, "__attrs_init__")
-        and getattr(cls.__init__, "__code__", None) is not None
-        and cls.__init__.__code__.co_filename.startswith("<attrs generated"),
+        constructor=constructor,
         restore=own_code,
         set_field=object.__setattr__,
+        setters=_setters_of(cls, fields) if bare else None,
     )
+
+
+def _setters_of(
+    cls: Any, fields: tuple[Field, ...]
+) -> tuple[Callable[[Any, Any], None] | None, ...] | None:
+    """Return what sets the fields of an instance made without its constructor.
+
+    ``None`` if anything else could happen while one is made: in a metaclass, in a
+    method of the user's, or by attrs, which may have to prepare a cached hash.
+    """
+    metaclass: Any = type(cls)
+    if (
+        metaclass is not type
+        or cls.__new__ is not object.__new__
+        or "_attrs_cached_hash" in cls.__init__.__code__.co_consts
+        or "_attrs_cached_hash" in cls.__init__.__code__.co_names
+    ):
+        return None
+    if cls.__setattr__ is object.__setattr__:
+        return (None,) * len(fields)
+    # Frozen: only the slots themselves are quicker than the constructor.
+    code = getattr(cls.__setattr__, "__code__", None)
+    slots = [inspect.getattr_static(cls, field.name, None) for field in fields]
+    if code is None or code.co_filename not in _FREEZERS:
+        return None
+    if not all(isinstance(slot, types.MemberDescriptorType) for slot in slots):
+        return None
+    return tuple(slot.__set__ for slot in slots)
 
 
 def _attrs_default(default: Any) -> Callable[[Any], Any] | None:
@@ -137,14 +177,19 @@ def _dataclass_shape(cls: Any, bindings: Mapping[Any, Any]) -> Shape:
         )
         for f in dataclasses.fields(cls)
     )
+    constructor = (
+        cls.__dataclass_params__.init
+        and getattr(cls.__init__, "__code__", None) is not None
+        and cls.__init__.__code__.co_filename == "<string>"
+    )
+    own_code = hasattr(cls, "__post_init__")
     return Shape(
         cls=cls,
         fields=fields,
-        constructor=cls.__dataclass_params__.init
-        and getattr(cls.__init__, "__code__", None) is not None
-        and cls.__init__.__code__.co_filename == "<string>",
-        restore=hasattr(cls, "__post_init__"),
+        constructor=constructor,
+        restore=own_code,
         set_field=object.__setattr__,
+        setters=_setters_of(cls, fields) if constructor and not own_code else None,
     )
 
 
