@@ -78,7 +78,7 @@ def second(old: Form) -> Annotated[Form, Beside]:
 
 
 @migrates(from_=1)
-def inner(old: Form) -> Beside.Inner:
+def inner(old: Form) -> Annotated[Beside.Inner, "older"]:
     return trail(old, "inner")  # type: ignore[return-value]
 
 
@@ -93,7 +93,23 @@ class Sealed(Generic[Item]):
     x: Item
 
 
-also_second = second  # of two names, and yet one
+@attrs.define
+@schema(version=3)
+class Aliased:
+    @migrates(from_=1)
+    @staticmethod
+    def older(old: Form) -> Annotated[Form, Aliased]:
+        return trail(old, "older")
+
+
+@migrates(from_=2, of=Aliased)
+def newer(old: Form) -> Annotated[Form, Aliased]:
+    return trail(old, "newer")
+
+
+# Of two names, and yet one each.
+also_second = second
+also_older = Aliased.older
 
 
 @pytest.mark.parametrize(
@@ -104,6 +120,7 @@ also_second = second  # of two names, and yet one
         (Beside, ["first", "second"]),
         (Beside.Inner, ["inner"]),
         (Sealed, ["generic"]),
+        (Aliased, ["older", "newer"]),
     ],
 )
 def test_migrations_are_found_in_their_order(cls: type, expected: list[str]) -> None:
@@ -163,8 +180,9 @@ def test_the_decorators_return_what_they_got() -> None:
     def older(old: Form) -> Form:
         return old
 
-    assert schema(version=1)(Data) is Data
     assert migrates(from_=1, of=Data)(older) is older
+    assert has_schema(Data)
+    assert schema(version=1)(Data) is Data
     with pytest.raises(DefinitionError, match=r"Data: @migrates\(from_=1\).*version 1"):
         migrations_of(Data)
 

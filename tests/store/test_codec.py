@@ -568,6 +568,22 @@ class Checked:
 
 
 @attrs.define
+class Finished:
+    a: int
+
+    def __attrs_post_init__(self) -> None:
+        CALLS.append("finish")
+
+
+@dataclasses.dataclass
+class AlsoFinished:
+    a: int
+
+    def __post_init__(self) -> None:
+        CALLS.append("finish")
+
+
+@attrs.define
 class Oops(Exception):  # noqa: N818
     a: int
 
@@ -579,6 +595,8 @@ class Oops(Exception):  # noqa: N818
         (Allocated, ["new"]),
         (WithMeta, ["call"]),
         (Checked, ["check"]),
+        (Finished, ["finish"]),
+        (AlsoFinished, ["finish"]),
         (Oops, []),
     ],
 )
@@ -601,6 +619,17 @@ def test_an_exception_comes_back_with_its_arguments() -> None:
 @attrs.frozen(cache_hash=True)
 class Hashed:
     a: int
+
+
+@attrs.define(unsafe_hash=True, cache_hash=True)
+class HashedToo:
+    a: int
+
+
+def test_a_hash_that_is_kept_can_be_computed() -> None:
+    codec = codec_for(HashedToo, component="test")
+
+    assert hash(codec.decode(codec.encode(HashedToo(1)))) == hash(HashedToo(1))
 
 
 @attrs.frozen(slots=False)

@@ -275,20 +275,33 @@ def test_a_chain_is_its_functions_one_after_the_other(
     assert found == Data(**form)
 
 
+def refuse(*_: Any) -> None:
+    raise ValueError("not today")
+
+
+@attrs.define
+@schema(version=2)
+class Deep:
+    x: int
+
+    @migrates(from_=1)
+    @staticmethod
+    def fetch(old: Form) -> Form:
+        return {"x": old["deep"][0].pop("x")}
+
+
+@attrs.define
+class Strict:
+    deep: Deep
+    no: int = attrs.field(validator=refuse)
+
+
 def test_a_function_that_is_run_again_sees_the_same_data() -> None:
-    """A field that is missing has all the others read once more."""
+    """What is wrong is found by reading all once more."""
+    stored = pack({"deep": {"deep": [{"x": 1}]}, "no": 1})
 
-    @attrs.define
-    class Outer:
-        order: Order
-        plain: dict[str, int]
-        late: str = "default"
-
-    stored = pack({"order": {"price": OLD, "lines": []}, "plain": {}, "gone": 1})
-
-    found = codec_of(Outer).decode(stored)
-
-    assert found == Outer(Order(NEW, ["migrated"]), {})
+    with pytest.raises(SnapshotError, match=r"Strict: .*refused .*not today"):
+        codec_of(Strict).decode(stored)
 
 
 def test_what_a_migration_keeps_for_itself_is_not_shared() -> None:
@@ -577,21 +590,26 @@ def test_damaged_bytes_are_refused_by_an_inspection() -> None:
         codec_of(Plain).inspect(b"\xc1")
 
 
-@pytest.mark.parametrize("depth", [600, 5000])
-def test_what_is_too_deep_is_refused(depth: int) -> None:
-    """The deeper it is, the earlier it is found."""
-    last = pack({"head": 1, "tail": None})
-    codec = codec_of(Chain)
-
-    for read in (codec.decode, codec.inspect):
-        with pytest.raises(SnapshotError, match=r"Chain: .* fit: .*nested too deeply"):
-            read(last[:-1] * depth + last)
-
-
 @attrs.define
 class Link:
     rest: Link | None = None
     added: int = 0
+
+
+@pytest.mark.parametrize("depth", [600, 5000])
+@pytest.mark.parametrize(
+    ("cls", "last"),
+    [(Chain, {"head": 1, "tail": None}), (Link, {"added": 1, "rest": None})],
+)
+def test_what_is_too_deep_is_refused(cls: type, last: Form, depth: int) -> None:
+    """The deeper it is, the earlier it is found."""
+    codec, end = codec_of(cls), pack(last)
+
+    for read in (codec.decode, codec.inspect):
+        with pytest.raises(
+            SnapshotError, match=r"(Chain|Link): .* fit: .*nested too deeply"
+        ):
+            read(end[:-1] * depth + end)
 
 
 def test_a_field_that_is_new_costs_no_more_the_deeper_it_is_missing() -> None:
