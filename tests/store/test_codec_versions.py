@@ -275,6 +275,35 @@ def test_a_chain_is_its_functions_one_after_the_other(
     assert found == Data(**form)
 
 
+@attrs.define
+class Egg:
+    hen: Hen | None = None
+
+
+@attrs.define
+@schema(version=2)
+class Hen:
+    egg: Egg
+
+    @migrates(from_=1)
+    @staticmethod
+    def lay(old: Form) -> Form:
+        return {"egg": old["eggs"][0]}
+
+
+@pytest.mark.parametrize("cls", [Egg, Hen])
+def test_classes_that_contain_each_other_are_migrated(cls: type) -> None:
+    """Whichever of them is seen first."""
+    inner = Hen(Egg(Hen(Egg())))
+    value: Any = inner if cls is Hen else Egg(inner)
+    old: Form = {"eggs": [{"hen": {"eggs": [{}]}}]}
+    codec = codec_of(cls)
+
+    assert codec.decode(codec.encode(value)) == value
+    assert codec.decode(pack(old if cls is Hen else {"hen": old})) == value
+    assert codec.inspect(pack({"hen": old} if cls is Egg else old)) == "migrates"
+
+
 def refuse(*_: Any) -> None:
     raise ValueError("not today")
 
