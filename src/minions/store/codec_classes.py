@@ -276,7 +276,10 @@ def _make_lines(shape: Shape, values: list[str], names: dict[str, Any]) -> list[
         for i, field in enumerate(shape.fields)
         if shape.restore or not field.init
     ]
-    return [f"  made = cls({', '.join(arguments)})", *late, "  return made"]
+    made = f"cls({', '.join(arguments)})"
+    if not late:
+        return [f"  return {made}"]
+    return [f"  made = {made}", *late, "  return made"]
 
 
 def _compile(
