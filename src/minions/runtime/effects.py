@@ -7,16 +7,15 @@ fails, is interrupted or tried again has taken and emitted nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import attrs
 import trio
 
 from minions.declare.kinds import is_data, type_name
 from minions.errors import DefinitionError, NotRunningError
 from minions.runtime.codecs import Codecs
-from minions.runtime.commit import Effects
+from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.work import Mail, Work
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import mail_key
@@ -50,17 +49,30 @@ Outlets = Callable[[type], Outlet]
 """Finds a pipeline by its class; raises ``DefinitionError``."""
 
 
-@attrs.define(eq=False)
 class StepPort:
-    """The runtime's side of ``self.workflow`` in one step."""
+    """The runtime's side of ``self.workflow`` in one step.
 
-    _work: Work
-    _codecs: Codecs
-    _outlets: Outlets
-    _taken: list[Mail] = attrs.field(factory=list)
-    _sent: dict[Outlet, list[tuple[Any, bytes]]] = attrs.field(factory=dict)
-    _reserved: list[Outgoing] = attrs.field(factory=list)
-    ended: bool = False
+    One is made per step, and most steps do not use it.
+    """
+
+    __slots__ = (
+        "_codecs",
+        "_outlets",
+        "_reserved",
+        "_sent",
+        "_taken",
+        "_work",
+        "ended",
+    )
+
+    def __init__(self, work: Work, codecs: Codecs, outlets: Outlets) -> None:
+        self._work = work
+        self._codecs = codecs
+        self._outlets = outlets
+        self._taken: Sequence[Mail] = ()
+        self._sent: dict[Outlet, list[tuple[Any, bytes]]] | None = None
+        self._reserved: Sequence[Outgoing] = ()
+        self.ended = False
 
     async def receive(
         self,
@@ -81,7 +93,7 @@ class StepPort:
             while True:
                 for mail in self._work.mail:
                     if mail.type == codec.type_name and mail not in self._taken:
-                        self._taken.append(mail)
+                        self.take(mail)
                         return codec.decode(mail.payload)
                 await self._work.wait_mail()
         return None
@@ -91,6 +103,8 @@ class StepPort:
         self._check_open("emit")
         await trio.lowlevel.checkpoint()
         outlet = self._outlets(to)
+        if self._sent is None:
+            self._sent = {}
         self._sent.setdefault(outlet, []).append((event, outlet.encode(event)))
 
     def _check_open(self, member: str) -> None:
@@ -110,8 +124,8 @@ class StepPort:
         return None
 
     def take(self, mail: Mail) -> None:
-        """Take a signal for the next step."""
-        self._taken.append(mail)
+        """Take a signal, once the step has ended well."""
+        self._taken = [*self._taken, mail]
 
     def prepare(self) -> Effects:
         """Reserve what the commit is to hold, or nothing.
@@ -119,14 +133,16 @@ class StepPort:
         Raises:
             StoreFullError: A subscription is at ``max_unfinished``.
         """
+        if not self._taken and self._sent is None:
+            return NO_EFFECTS
         writes: list[Write] = [
             (Keyspace.MAIL, mail_key(self._work.seq, mail.number), None)
             for mail in self._taken
         ]
         try:
-            for outlet, events in self._sent.items():
+            for outlet, events in (self._sent or {}).items():
                 outgoing = outlet.reserve_above(events)
-                self._reserved.append(outgoing)
+                self._reserved = [*self._reserved, outgoing]
                 writes += outgoing.writes
         except BaseException:
             self.undo()
@@ -135,8 +151,9 @@ class StepPort:
 
     def undo(self) -> None:
         """Give all back: there was no commit."""
-        while self._reserved:
-            self._reserved.pop().withdraw()
+        for outgoing in reversed(self._reserved):
+            outgoing.withdraw()
+        self._reserved = ()
 
     def _done(self) -> None:
         for outgoing in self._reserved:

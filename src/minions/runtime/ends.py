@@ -24,6 +24,7 @@ from minions.runtime.work import Ended, Work
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import key_of, mail_key
 from minions.workflow.record import (
+    READY,
     CorruptRecordError,
     EndedRecord,
     QuarantineRecord,
@@ -86,12 +87,12 @@ class Ends:
             record = msgspec.structs.replace(
                 record, context_type=encoded[0], context=encoded[1]
             )
-        writes = difference(work.seq, (work.record, work.holds), None)
-        writes += _mail_deletes(work)
+        writes = _deletes(work)
         if self._ledger.kept.keep:
             kept = EndedRecord(record, state, reason, self._ledger.now())
             writes += self._ledger.kept.add(work.seq, kept)
-        writes += effects.writes
+        if effects.writes:
+            writes += effects.writes
         ended = Ended(state, record, context, reason)
         self._leave(table, work)
 
@@ -229,8 +230,12 @@ class Ends:
         table.ends.up()
 
 
-def _mail_deletes(work: Work) -> list[Write]:
-    """Return what takes the signals of a workflow away."""
-    return [
-        (Keyspace.MAIL, mail_key(work.seq, mail.number), None) for mail in work.mail
-    ]
+def _deletes(work: Work) -> list[Write]:
+    """Return what takes a workflow away, with the signals for it."""
+    if work.holds or work.record.state != READY:
+        writes = difference(work.seq, (work.record, work.holds), None)
+    else:  # the common case of it
+        writes = [(Keyspace.RECORD, key_of(work.seq), None)]
+    for mail in work.mail:
+        writes.append((Keyspace.MAIL, mail_key(work.seq, mail.number), None))
+    return writes

@@ -17,7 +17,8 @@ from minions.errors import AlreadyRunningError, DefinitionError, NotRunningError
 from minions.identity import orchestration_id
 from minions.runtime.codecs import Codecs
 from minions.runtime.components import Components
-from minions.runtime.engine import Desk, MinionLife
+from minions.runtime.crew import Desk
+from minions.runtime.engine import MinionLife
 from minions.runtime.intake import Intake
 from minions.runtime.ledger import Ledger
 from minions.runtime.orchestration import Orchestration

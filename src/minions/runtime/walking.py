@@ -31,7 +31,7 @@ from minions.workflow.transitions import (
 )
 
 if TYPE_CHECKING:
-    from minions.runtime.engine import Desk
+    from minions.runtime.crew import Desk
     from minions.runtime.judging import Judge
 
 __all__ = ["Walker"]

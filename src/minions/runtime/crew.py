@@ -1,0 +1,196 @@
+"""Who works on which workflow of a minion, and how many at once.
+
+A worker is a task.  It takes one workflow after the other as long as some are ready,
+each in a fresh copy of the orchestration's context, so that nothing of one is seen in
+the next; then it ends.  A task, and a scope to cancel it by, for each workflow would
+cost as much as two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+import attrs
+import trio
+
+from minions.declare.specification import MinionSpec
+from minions.errors import SnapshotError
+from minions.runtime.calls import call_user_sync, work_for
+from minions.runtime.codecs import Codecs
+from minions.runtime.effects import Outlets
+from minions.runtime.judging import Judge
+from minions.runtime.keys import key_bytes
+from minions.runtime.ledger import Ledger
+from minions.runtime.pacing import OUTAGE, Pacer
+from minions.runtime.suspicion import Suspicion
+from minions.runtime.table import WorkTable
+from minions.runtime.walking import Walker
+from minions.runtime.work import Work
+from minions.supervise import Group, Incarnation
+
+__all__ = ["Crew", "Desk"]
+
+
+@attrs.frozen(eq=False)
+class Desk:
+    """What the lives of one orchestration's minion work with."""
+
+    table: WorkTable
+    ledger: Ledger
+    codecs: Codecs
+    outlets: Outlets
+    context: Context
+    """In which its workflows start."""
+
+
+class Crew:
+    """The workers of one incarnation of a minion."""
+
+    def __init__(
+        self,
+        group: Group,
+        incarnation: Incarnation,
+        spec: MinionSpec,
+        *,
+        desk: Desk,
+        judge: Judge,
+        on_idle: Callable[[], None],
+    ) -> None:
+        self._group = group
+        self._incarnation = incarnation
+        self._spec = spec
+        self._desk = desk
+        self._table = desk.table
+        self._judge = judge
+        self._on_idle = on_idle
+        self._pacer = Pacer(group.options.resume_rate, group.random)
+        self._suspicion = Suspicion()
+        self._is_pausing = False
+        # Set when it begins.
+        self._minion: Any = None
+        self._nursery: trio.Nursery | None = None
+        self._walker: Walker | None = None
+
+    def begin(self, minion: Any, nursery: trio.Nursery, outage: float) -> None:
+        """Begin to work, after *outage* seconds in which something was down."""
+        self._minion, self._nursery = minion, nursery
+        self._walker = Walker(minion, self._desk, self._judge, lambda: self._is_pausing)
+        table = self._table
+        if outage >= OUTAGE:
+            self._pacer.park([work for _, work in table.ready])
+            nursery.start_soon(self._pacer.run, self.dispatch)
+        table.engine = self
+        self.dispatch()
+        table.on_room()
+        self._desk.ledger.on_cold()
+
+    def pause(self) -> None:
+        """Start nothing more, and let the running steps end."""
+        self._is_pausing = True
+
+    def disband(self) -> None:
+        """Put all back that waits here: the minion has gone."""
+        table = self._table
+        for work in self._suspicion.forget():
+            if table.works.get(work.seq) is work:
+                table.put_back(work)
+        for work in table.keys.forget(table.works):
+            table.put_back(work)
+
+    # Taking up.
+
+    def dispatch(self) -> None:
+        """Start what is ready, as far as there is room."""
+        while (work := self._take()) is not None:
+            assert self._nursery is not None
+            self._desk.context.run(
+                partial(self._nursery.start_soon, self._run, work, name=work.id)
+            )
+
+    def _take(self) -> Work | None:
+        """Return the next workflow that may run now."""
+        table, limit = self._table, self._spec.max_in_flight
+        while table.running < limit and table.engine is self and not self._is_pausing:
+            work = table.take_ready()
+            if work is None:
+                return None
+            if not self._pacer.admits(work):
+                table.put_back(work)
+                return None
+            self._pacer.passed(work)
+            if self._may_run(work) and self._suspicion.admit(work):
+                work.state = "running"
+                table.running += 1
+                return work
+        return None
+
+    def _may_run(self, work: Work) -> bool:
+        """Compute the key at take-up; queue behind another of the same key."""
+        if not self._spec.has_key:
+            return True
+        table, ends = self._table, self._desk.ledger.ends
+        try:
+            key = work.key or work.record.key
+            if key is None:
+                event = self._desk.codecs.event_of(work)
+                key = key_bytes(call_user_sync(self._minion.key, event))
+        except BaseException as exc:  # noqa: BLE001  # the user's, or undecodable data
+            if self._group.leave_if_exit(exc):
+                table.put_back(work)
+                return False
+            reason = "incompatible" if isinstance(exc, SnapshotError) else "key"
+            ends.quarantine(table, work, reason=reason, exc=exc)
+            return False
+        if table.keys.hold(work, key):
+            return True
+        work.state = "queued"
+        return False
+
+    # Working.
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self, work: Work) -> None:
+        """Run a workflow as far as it goes, and then others, while some are ready."""
+        task = trio.lowlevel.current_task()
+        following: Work | None = work
+        # For who cancels one workflow; that of the incarnation interrupts all.
+        with trio.CancelScope() as scope:
+            while following is not None:
+                await self._run_one(following, scope)
+                if scope.cancel_called:
+                    break
+                following = self._take()
+                if following is not None:
+                    task.context = self._desk.context.copy()
+                    task.name = following.id
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+        self.dispatch()
+
+    async def _run_one(self, work: Work, scope: trio.CancelScope) -> None:
+        assert self._walker is not None
+        work_for(self._incarnation)
+        work.scope = scope
+        try:
+            if not work.saved:  # its incarnation ended before the disk was done
+                await self._desk.ledger.store.barrier()
+            await self._walker.walk(work, self._cleared)
+        except trio.Cancelled:
+            self._judge.interrupted(work, None)
+            raise
+        finally:
+            work.scope = None
+            self._table.running -= 1
+            if self._table.running == 0:
+                self._on_idle()
+            self._cleared(work)
+
+    def _cleared(self, work: Work) -> None:
+        """Hear that a suspect has ended a step, or runs no longer."""
+        following = self._suspicion.clear(work)
+        table = self._table
+        if following is not None and table.works.get(following.seq) is following:
+            table.put_back(following)
+            self.dispatch()
