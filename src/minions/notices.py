@@ -25,6 +25,7 @@ __all__ = [
     "CrashLeaf",
     "CrashReport",
     "EventsRejected",
+    "FieldsDropped",
     "Notice",
     "NoticesLost",
     "ShutdownFailed",
@@ -255,6 +256,20 @@ class WorkflowRetrying(WorkflowNotice):
 
     delay: float
     report: CrashReport
+
+
+@attrs.frozen(kw_only=True)
+class FieldsDropped(Notice):
+    """Stored data had fields that its class has no longer; they are not kept.
+
+    Told once per orchestration, class and fields.
+    """
+
+    orchestration: str
+    type: str
+    """The name of the class."""
+
+    fields: tuple[str, ...]
 
 
 @attrs.frozen(kw_only=True)

@@ -109,8 +109,9 @@ async def test_who_sleeps_wakes_in_the_next_process(
         workflow = await emit(gru)
         await wait_all_tasks_blocked()
         await gru.stop()
-    async with open_gru(folder) as gru:
-        assert gru.snapshot().orchestrations
+    async with open_gru(folder, options=GruOptions(keep=60)) as gru:
+        (left,) = gru.snapshot().orchestrations.values()
+        assert (left.unfinished, left.cold) == (1, 1)
         assert (await gru.workflows.get(workflow)).state == "sleeping"
         await trio.sleep(1000)
         assert (await gru.workflows.get(workflow)).state == "sleeping"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
 
 from minions.errors import SnapshotError
 from minions.identity import component_identity
+from minions.notices import FieldsDropped
 from minions.runtime.calls import call_user_sync
 from minions.runtime.work import Work
 from minions.store.codec import Codec, codec_for
@@ -51,6 +52,23 @@ class Codecs:
         if record.context:
             return self.context.decode(record.context)
         return call_user_sync(self._new_context)
+
+    def tell_dropped(
+        self, orchestration: str, notify: Callable[[FieldsDropped], None]
+    ) -> None:
+        """Tell of stored fields that classes no longer have, once each."""
+        told: set[tuple[str, tuple[str, ...]]] = set()
+
+        def tell(type_name: str, fields: tuple[str, ...]) -> None:
+            if (type_name, fields) not in told:
+                told.add((type_name, fields))
+                notify(
+                    FieldsDropped(
+                        orchestration=orchestration, type=type_name, fields=fields
+                    )
+                )
+
+        self.event.on_dropped = self.context.on_dropped = tell
 
     # Signals.
 

@@ -79,13 +79,18 @@ class Crew:
         self._minion, self._nursery = minion, nursery
         self._walker = Walker(minion, self._desk, self._judge, lambda: self._is_pausing)
         table = self._table
-        if outage >= OUTAGE:
-            self._pacer.park([work for _, work in table.ready])
-            nursery.start_soon(self._pacer.run, self.dispatch)
         table.engine = self
+        if outage >= OUTAGE:
+            table.outage.paced_until = self._desk.ledger.now()
+            self.pace([work for _, work in table.ready if not work.is_interrupted])
         self.dispatch()
         table.on_room()
         self._desk.ledger.on_cold()
+
+    def pace(self, works: list[Work]) -> None:
+        """Let these come back in their turn: they were parked."""
+        if self._pacer.park(works) and self._nursery is not None:
+            self._nursery.start_soon(self._pacer.run, self.dispatch)
 
     def pause(self) -> None:
         """Start nothing more, and let the running steps end."""

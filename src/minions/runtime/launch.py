@@ -111,6 +111,7 @@ class Launcher:
             )
         intake = self._subscriptions.intake(source.identity)
         codecs = make_codecs(mine, source, intake)
+        codecs.tell_dropped(identity, self._ledger.notify)
         bounds = Bounds(
             mine.max_in_flight, mine.max_backlog, mine.max_unfinished, mine.overflow
         )

@@ -17,6 +17,7 @@ from minions.notices import (
     ComponentStuck,
     CrashReport,
     EventsRejected,
+    FieldsDropped,
     Notice,
     ShutdownFailed,
     SourceFailed,
@@ -25,6 +26,7 @@ from minions.notices import (
     SubscriptionsWaiting,
     WorkflowDiscarded,
     WorkflowQuarantined,
+    WorkflowRetrying,
 )
 
 __all__ = ["log_notice"]
@@ -49,11 +51,13 @@ _ERRORS = (
 _WARNINGS = (
     ComponentBackoff,
     EventsRejected,
+    FieldsDropped,
     ShutdownFailed,
     SourceFailed,
     StartFailed,
     SubscriptionsWaiting,
     WorkflowDiscarded,
+    WorkflowRetrying,
 )
 
 _WHO = ("workflow", "component", "orchestration")

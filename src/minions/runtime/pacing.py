@@ -7,7 +7,8 @@ An outage shorter than a second is an ordinary restart, after which nothing is p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from math import inf
 from random import Random
 
 import attrs
@@ -27,6 +28,9 @@ class Outage:
 
     # By trio's clock; None: its last life ended for another reason.
     _began: float | None = None
+
+    paced_until: float = -inf
+    """What was due before is paced; in seconds since the epoch."""
 
     def begin(self, now: float | None) -> None:
         """Hear that the minion has gone, or is to come up, at *now*.
@@ -48,13 +52,14 @@ class Pacer:
         self._random = random
         self._parked = 0
         self._permits = 0
+        self._is_running = False
 
-    def park(self, works: list[Work]) -> None:
-        """Hear of those that are to come back in their turn."""
+    def park(self, works: Iterable[Work]) -> bool:
+        """Hear of those that are to come back in their turn; say whether to run."""
         for work in works:
-            if not work.is_interrupted:
-                work.is_paced = True
-                self._parked += 1
+            work.is_paced = True
+            self._parked += 1
+        return self._parked > 0 and not self._is_running
 
     def admits(self, work: Work) -> bool:
         """Say whether a workflow may go on now."""
@@ -69,8 +74,10 @@ class Pacer:
 
     async def run(self, dispatch: Callable[[], None]) -> None:
         """Give permits as long as there are parked ones."""
+        self._is_running = True
         while self._parked > 0:
             # Jittered, so that several minions do not come back in step.
             await trio.sleep(self._random.uniform(0.5, 1.5) / self._rate)
-            self._permits += 1
+            self._permits = min(self._permits + 1, self._parked)
             dispatch()
+        self._is_running = False

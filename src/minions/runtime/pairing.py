@@ -56,6 +56,8 @@ def make_codecs(minion: MinionSpec, pipeline: PipelineSpec, intake: Intake) -> C
         intake.event_ids = EventIds(
             pipeline.identity, intake.ledger, pipeline.dedup_window, pipeline.max_dedup
         )
+    for cls in minion.signals:  # those that its code only names need not be signals
+        codec_for(cls, component=minion.identity)
     return Codecs(
         event=intake.codecs.event,
         context=codec_for(minion.context_type, component=minion.identity),

@@ -55,6 +55,12 @@ class OrchestrationSnapshot:
     running: int
     ready: int
     queued: int
+    parked: int
+    """Ready ones, while something that the minion needs is down."""
+
+    cold: int
+    """Those that sleep, retry or wait for a signal."""
+
     quarantined: int
     rejected: int
     ended: Mapping[str, int]

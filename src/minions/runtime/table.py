@@ -122,6 +122,9 @@ class WorkTable:
             if self.works.get(work.seq) is work:
                 self.put_back(work)
         if self.engine is not None:
+            late = [work for work in works if work.is_paced]
+            if late:
+                self.engine.pace(late)
             self.engine.dispatch()
 
     def put_back(self, work: Work) -> None:

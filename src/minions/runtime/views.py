@@ -44,7 +44,7 @@ def look_at_orchestrations(
         for identity, table in subscriptions.tables.items()
         if identity in orchestrations.by_id
         or identity in subscriptions.records
-        or table.works
+        or table.unfinished
         or table.quarantined
     }
 
@@ -60,14 +60,18 @@ def _look(
         pipeline, status = orchestration.pipeline_name, orchestration.status
     intake = subscriptions.intakes.get(pipeline)
     states = [work.state for work in table.works.values()]
+    ready = states.count("ready") + states.count("accepting")
+    parked = table.engine is None and bool(table.parked_on())
     return OrchestrationSnapshot(
         id=table.id,
         status=status,
         pipeline=pipeline,
         unfinished=table.unfinished,
         running=states.count("running"),
-        ready=states.count("ready"),
+        ready=0 if parked else ready,
         queued=states.count("queued"),
+        parked=ready if parked else 0,
+        cold=table.cold.count,
         quarantined=len(table.quarantined),
         rejected=table.rejected,
         ended=dict(table.counts),

@@ -112,6 +112,7 @@ class Waker:
             key=record.key,
             holds=record.key is not None,
             mail=await read_mail(store, seq),
+            is_paced=(record.until or 0.0) <= table.outage.paced_until,
         )
         return work, record
 
