@@ -246,7 +246,6 @@ def unnamed(old):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
         (unnamed, "neither a class around it nor of"),
         (lambda old: old, "neither a class around it nor of"),
     ],
-    ids=str,
 )
 def test_what_cannot_migrate_is_refused_where_it_stands(
     function: Any, found: str
