@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextvars import Context
@@ -18,7 +19,7 @@ from minions.errors import (
     StartError,
 )
 from minions.identity import provided_identity
-from minions.notices import Notice, StartFailed
+from minions.notices import ComponentFailed, Notice, StartFailed
 from minions.runtime.lives import ComponentLife, ProvidedLife
 from minions.runtime.reading import Reader, Reading
 from minions.supervise import Group, Incarnation, Life, Member, Plan, State
@@ -40,6 +41,14 @@ class Components:
         self.closing = False
         """Set when a stop is asked for: what starts then is given up."""
         self._failed_starts: Counter[str] = Counter()
+        # How often a start has failed or a component has.
+        self._troubles = 0
+        # Which have failed, or had.
+        self._failed: set[str] = set()
+        # By name, how many components here would like to have it.
+        self._wishes: Counter[str] = Counter()
+        # What the roots need, in all, until a component comes or goes.
+        self._needed: tuple[tuple[str, ...], dict[str, None]] | None = None
         self._changed = trio.Event()
 
     def poke(self) -> None:
@@ -56,6 +65,10 @@ class Components:
         """Listen to the notices of the group."""
         if isinstance(notice, StartFailed):
             self._failed_starts[notice.component] += 1
+            self._troubles += 1
+        elif isinstance(notice, ComponentFailed):
+            self._failed.add(notice.component)
+            self._troubles += 1
         self.poke()
 
     def add_resources(self, reading: Reading) -> None:
@@ -110,6 +123,8 @@ class Components:
                 on_exhausted=spec.on_exhausted,
             )
         self.specs[name] = spec
+        self._wishes.update(plan.wants)
+        self._needed = None
         return self.context.copy().run(self.group.add, plan)
 
     def _revive(self, member: Member) -> None:
@@ -125,9 +140,10 @@ class Components:
             StartError: It, or something that it needs, did not come up.
             NotRunningError: A stop is asked for.
         """
-        began = trio.current_time()
+        over_at = trio.current_time() + patience
         before = Counter(self._failed_starts)
         group = self.group
+        seen: tuple[int, bool] | None = None
         while True:
             target = group.members.get(name)
             stopping = self.closing or group.stopping is not None
@@ -138,14 +154,19 @@ class Components:
                 )
             if target.state is State.UP:
                 return
-            for needed in [*self.closure([name], wants=False)]:
-                member = group.members[needed]
-                tried = self._failed_starts[needed] > before[needed]
-                over = trio.current_time() >= began + patience
-                if member.state is State.FAILED or (tried and over):
-                    raise _start_error(name, member) from member.last_failure
-            with trio.move_on_at(began + patience if patience else float("inf")):
+            now_seen = self._troubles, trio.current_time() >= over_at
+            if now_seen != seen:
+                seen = now_seen
+                self._check_startable(name, before, over=seen[1])
+            with trio.move_on_at(over_at if patience else math.inf):
                 await self.wait_change()
+
+    def _check_startable(self, name: str, before: Counter[str], *, over: bool) -> None:
+        for needed in self.closure([name], wants=False):
+            member = self.group.members[needed]
+            tried = self._failed_starts[needed] > before[needed]
+            if member.state is State.FAILED or (tried and over):
+                raise _start_error(name, member) from member.last_failure
 
     def closure(self, names: Iterable[str], *, wants: bool = True) -> dict[str, None]:
         """Return *names* and all that they need, directly or not."""
@@ -162,19 +183,23 @@ class Components:
 
     def collect(self, roots: Iterable[str]) -> None:
         """Stop what no root needs any more, and forget what has stopped."""
-        members = self.group.members
-        wanted = self.closure(roots)
-        for name in reversed(list(members)):
-            if name in wanted:
-                continue
+        members, key = self.group.members, tuple(roots)
+        if self._needed is None or self._needed[0] != key:
+            self._needed = key, self.closure(key)
+        needed = self._needed[1]
+        if len(needed) == len(members):
+            return
+        for name in reversed([name for name in members if name not in needed]):
             member = members[name]
             if member.wanted:
                 self.group.stop(name)
-            used = any(name in m.plan.needs + m.plan.wants for m in members.values())
-            if not member.running and not used:
+            if not (member.running or member.dependents or self._wishes[name]):
                 self.group.discard(name)
                 self.specs.pop(name, None)
                 self._failed_starts.pop(name, None)
+                self._failed.discard(name)
+                self._wishes.subtract(member.plan.wants)
+                self._needed = None
 
     def blocker(self, name: str) -> str:
         """Name what is down of all that a component needs; empty if nothing is."""
@@ -189,14 +214,21 @@ class Components:
 
     def is_hopeless(self, name: str) -> bool:
         """Say whether a component waits, at the end, for one that has failed."""
-        member = self.group.members.get(name)
-        if member is None:
+        members = self.group.members
+        if not any(members[n].state is State.FAILED for n in self._failed):
             return False
-        if member.state is State.FAILED:
-            return True
-        return member.state is State.WAITING and any(
-            self.is_hopeless(need) for need in member.plan.needs
-        )
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            member = members.get(waiting.pop())
+            if member is None or member.name in seen:
+                continue
+            seen.add(member.name)
+            if member.state is State.FAILED:
+                return True
+            if member.state is State.WAITING:
+                waiting.extend(member.plan.needs)
+        return False
 
 
 def _start_error(name: str, member: Member) -> MinionsError:

@@ -39,23 +39,20 @@ class ExitWhenStuck:
 
     def _is_only_blocked_left(self) -> bool:
         left = [m for m in self._group.members.values() if m.running]
-        return (
-            self._group.stopping is not None
-            and bool(left)
-            and all(self._is_blocked(member) for member in left)
-        )
+        if self._group.stopping is None or not left:
+            return False
+        blocked = {m.name for m in left if _is_stuck(m)}
+        # What is blocked holds up what it needs, and where it runs.
+        waiting = [*blocked]
+        while waiting:
+            member = self._group.members[waiting.pop()]
+            parents = () if member.parent is None else (member.parent.name,)
+            held = {*member.plan.needs, *parents} - blocked
+            blocked |= held
+            waiting.extend(held)
+        return all(member.name in blocked for member in left)
 
-    def _is_blocked(self, member: Member) -> bool:
-        """Say whether it is stuck, or waits for one that is."""
-        if member.state is State.STUCK:
-            return True
-        lessees = member.current.lessees.values() if member.current is not None else ()
-        if any(lessee.overdue for lessee in lessees):
-            return True
-        members = self._group.members.values()
-        return any(
-            other.running
-            and (member.name in other.plan.needs or other.parent is member)
-            and self._is_blocked(other)
-            for other in members
-        )
+
+def _is_stuck(member: Member) -> bool:
+    lessees = member.current.lessees.values() if member.current is not None else ()
+    return member.state is State.STUCK or any(lessee.overdue for lessee in lessees)

@@ -25,7 +25,7 @@ def look_at_components(components: Components) -> dict[str, ComponentSnapshot]:
             epoch=member.epoch,
             parent=member.parent.name if member.parent is not None else None,
             needs=member.plan.needs,
-            dependents=tuple(m.name for m in members.values() if name in m.plan.needs),
+            dependents=tuple(m.name for m in member.dependents if name in m.plan.needs),
             restarts=member.restarts,
             cause=str(member.cause) if member.cause is not None else None,
             since=now - member.since,

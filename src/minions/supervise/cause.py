@@ -10,6 +10,9 @@ from minions.notices import leaves_of
 
 __all__ = ["Cause", "CauseKind", "is_same"]
 
+# How many links of a long chain are shown, at either end.
+_SHOWN = 3
+
 
 class CauseKind(enum.Enum):
     """The first reason for which a component begins to drain."""
@@ -23,12 +26,25 @@ class CauseKind(enum.Enum):
     CANCELLED = "was cancelled from outside"
 
 
-@attrs.frozen
+def _depth_of(cause: Cause) -> int:
+    return 0 if cause.origin is None else cause.origin.depth + 1
+
+
+def _roots_of(cause: Cause) -> tuple[Cause, ...]:
+    below = cause.origin
+    if below is None or len(below.roots) == _SHOWN:
+        return () if below is None else below.roots
+    return (*below.roots, below)
+
+
+# Compared by identity: a chain may be longer than what Python can recurse into.
+@attrs.frozen(eq=False)
 class Cause:
     """One link of the chain of causes.
 
     ``hard`` says that running work is cancelled at once; it is inherited along
     the chain, since what was lost at the origin is lost for all dependents.
+    ``str()`` shows a long chain by its two ends, and costs the same for any length.
     """
 
     kind: CauseKind
@@ -36,20 +52,41 @@ class Cause:
     epoch: int
     hard: bool
     text: str = ""
-    origin: Cause | None = None
+    origin: Cause | None = attrs.field(default=None, repr=False)
+    # How many links lie between it and the beginning of all, that one included.
+    depth: int = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_depth_of, takes_self=True)
+    )
+    # The links nearest to the beginning of all, from there on; without itself.
+    roots: tuple[Cause, ...] = attrs.field(
+        init=False, repr=False, default=attrs.Factory(_roots_of, takes_self=True)
+    )
 
     def passed_on(self, component: str, epoch: int) -> Cause:
         """Return the cause for the dependents of *component*, which drains for this."""
         return Cause(CauseKind.DEPENDENCY, component, epoch, self.hard, origin=self)
 
     def __str__(self) -> str:
-        name = f"{self.component}#{self.epoch}" if self.epoch else self.component
-        if self.origin is not None:
-            if self.origin.component == self.component:
-                return f"dependency {self.origin}"
-            return f"dependency {name}: {self.origin}"
-        said = f"{name} {self.kind.value}" if name else self.kind.value
-        return f"{said}: {self.text}" if self.text else said
+        links = [self]
+        while links[-1].origin is not None and len(links) < 2 * _SHOWN:
+            links.append(links[-1].origin)
+        hidden = self.depth + 1 - 2 * _SHOWN
+        if hidden <= 0:
+            return "".join(map(_told, links))
+        near, far = links[:_SHOWN], reversed(self.roots)
+        more = f"… {hidden} more …: "
+        return f"{''.join(map(_told, near))}{more}{''.join(map(_told, far))}"
+
+
+def _told(link: Cause) -> str:
+    """Tell one link, up to where the next one goes on."""
+    name = f"{link.component}#{link.epoch}" if link.epoch else link.component
+    if link.origin is not None:
+        # The origin's own text begins with the same name.
+        same = link.origin.component == link.component
+        return "dependency " if same else f"dependency {name}: "
+    said = f"{name} {link.kind.value}" if name else link.kind.value
+    return f"{said}: {link.text}" if link.text else said
 
 
 def is_same(exc: BaseException, known: BaseException | None) -> bool:

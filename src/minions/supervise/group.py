@@ -325,13 +325,8 @@ class Group:
     # Inner workings.
 
     def _dominator(self, plan: Plan) -> Member | None:
-        chains = [_chain(self.members[name]) for name in plan.needs]
-        shared = None
-        for level in zip(*chains, strict=False):
-            if any(member is not level[0] for member in level):
-                break
-            shared = level[0]
-        return shared
+        found: list[Member | None] = [self.members[name] for name in plan.needs]
+        return functools.reduce(_common, found) if found else None
 
     def _leased_by(self, plan: Plan) -> list[Member]:
         names = plan.needs + plan.wants
@@ -366,12 +361,13 @@ class Group:
         self.tell_change()
 
 
-def _chain(member: Member | None) -> list[Member]:
-    chain: list[Member] = []
-    while member is not None:
-        chain.append(member)
-        member = member.parent
-    return chain[::-1]
+def _common(left: Member | None, right: Member | None) -> Member | None:
+    """Climb from both until they meet; None is the root."""
+    while left is not right and left is not None and right is not None:
+        if left.depth < right.depth:
+            left, right = right, left
+        left = left.parent
+    return left if left is right else None
 
 
 def _is_exit(exc: BaseException) -> bool:

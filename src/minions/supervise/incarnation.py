@@ -8,8 +8,8 @@ shutdown.  A dependency begins to release only when nobody is left there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias
 
 import attrs
 import trio
@@ -123,9 +123,16 @@ class Incarnation:
 
     def has_broken_need(self) -> bool:
         """Say whether something that it needs, directly or not, is broken."""
-        return any(
-            need.broken or need.has_broken_need() for need in self.needs.values()
-        )
+        seen: dict[int, Incarnation] = {}
+        waiting = [*self.needs.values()]
+        while waiting:
+            need = waiting.pop()
+            if need.broken:
+                return True
+            if id(need) not in seen:
+                seen[id(need)] = need
+                waiting.extend(need.needs.values())
+        return False
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         """Return its runner and the tasks of its own, without runners placed in it."""
@@ -164,16 +171,32 @@ class Incarnation:
             if cause.hard:
                 self.harden()
             return
+        # Depth first, without recursion: there is no bound on the length of a chain.
+        path = [self._unpublish(cause)]
+        while path:
+            incarnation, passed, lessees = path[-1]
+            lessee = next(lessees, None)
+            if lessee is None:
+                incarnation._wake_runner()  # noqa: SLF001  # another of its class
+                path.pop()
+            elif isinstance(lessee, Incarnation) and lessee.cause is None:
+                path.append(lessee._unpublish(passed))  # noqa: SLF001  # likewise
+            else:
+                lessee.begin_drain(passed)
+
+    def _unpublish(self, cause: Cause) -> _Cascade:
+        """Begin its own drain; return who is to be told, and what."""
         self.cause = cause
         self.drained_at = trio.current_time()
         self.on_drain(self)
         if self.acquired and self.life is not None:
             self.life.begin_drain(cause)
         passed = cause.passed_on(self.name, self.epoch)
-        for lessee in list(self.lessees.values()):
-            lessee.begin_drain(passed)
+        return self, passed, iter([*self.lessees.values()])
+
+    def _wake_runner(self) -> None:
         if not self.acquired:
-            self.start_scope.cancel(reason=f"{self} drains: {cause}")
+            self.start_scope.cancel(reason=f"{self} drains: {self.cause}")
         self.drain_asked.set()
 
     @trio.lowlevel.enable_ki_protection
@@ -183,14 +206,21 @@ class Incarnation:
         What they would finish may wait for something that has crashed, or has no
         time any more.
         """
-        if self.cause is None or self.soft_scope.cancel_called:
-            return
-        self.end_soft_drain()
-        if self.acquired and self.life is not None:
-            self.life.cut()
-        for lessee in list(self.lessees.values()):
-            lessee.harden()
+        waiting: list[Lessee] = [self]
+        while waiting:
+            lessee = waiting.pop()
+            if not isinstance(lessee, Incarnation):
+                lessee.harden()
+            elif lessee.cause is not None and not lessee.soft_scope.cancel_called:
+                lessee.end_soft_drain()
+                if lessee.acquired and lessee.life is not None:
+                    lessee.life.cut()
+                waiting.extend(reversed(lessee.lessees.values()))
 
     def end_soft_drain(self) -> None:
         """Wait no longer for what was worth finishing."""
         self.soft_scope.cancel(reason=f"{self} is cut over")
+
+
+# One that drains, what its dependents hear, and those that have not heard it yet.
+_Cascade: TypeAlias = tuple[Incarnation, Cause, Iterator[Lessee]]

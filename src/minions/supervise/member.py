@@ -40,6 +40,10 @@ def _backoff(member: Member) -> BackoffState:
     return BackoffState(member.plan.restart.backoff)
 
 
+def _depth(member: Member) -> int:
+    return 0 if member.parent is None else member.parent.depth + 1
+
+
 @attrs.define(eq=False)
 class Member:
     """One component: its plan, its place, its budget, and its present life."""
@@ -51,6 +55,8 @@ class Member:
     # not inherit the variables of whoever caused it.
     context: contextvars.Context = attrs.field(factory=contextvars.copy_context)
 
+    # How many members lie between it and the root, on the way by their parents.
+    depth: int = attrs.field(init=False, default=attrs.Factory(_depth, takes_self=True))
     epoch: int = 0
     state: State = State.WAITING
     since: float = attrs.field(factory=trio.current_time)
