@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 
 import attrs
+import trio
 
+from minions.errors import ComponentBroken
 from minions.notices import leaves_of
 
-__all__ = ["Cause", "CauseKind", "is_same"]
+__all__ = ["Cause", "CauseKind", "is_same", "own_failure"]
 
 # How many links of a long chain are shown, at either end.
 _SHOWN = 3
@@ -93,3 +95,26 @@ def is_same(exc: BaseException, known: BaseException | None) -> bool:
     """Say whether *exc* tells nothing that *known* does not, only by another way."""
     told = {id(leaf) for leaf in leaves_of(known)} if known is not None else set()
     return all(id(leaf) in told for leaf in leaves_of(exc))
+
+
+def own_failure(exc: BaseException, frame: trio.Nursery) -> BaseException:
+    """Return what a hook's exception tells; one made of cancellations alone raises.
+
+    Unless no scope around the hook was cancelled: trio has not delivered it then,
+    and raised on, it would cancel what is around it and be lost there.
+
+    Args:
+        exc: What has left all cancel scopes between the hook and *frame*.
+        frame: The nursery of the incarnation; a shield is around it.
+    """
+    if not all(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(exc)):
+        return exc
+    if frame.cancel_scope.cancel_called:
+        raise exc
+    broken = ComponentBroken(
+        "its code raised a trio.Cancelled, but nothing had cancelled it: expected it"
+        " only where trio delivers it, found one that was kept from elsewhere; let a"
+        " Cancelled pass at once, and never keep it to raise it again"
+    )
+    broken.__cause__ = exc
+    return broken

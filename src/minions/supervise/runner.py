@@ -35,7 +35,7 @@ from minions.notices import (
     StartFailed,
     report_of,
 )
-from minions.supervise.cause import Cause, CauseKind, is_same
+from minions.supervise.cause import Cause, CauseKind, is_same, own_failure
 from minions.supervise.incarnation import Incarnation
 from minions.supervise.life import RunEnd
 from minions.supervise.member import Member, State
@@ -154,10 +154,8 @@ class Runner:
             await incarnation.nursery_open.wait()
             try:
                 await self._between_scopes(incarnation)
-            except trio.Cancelled:
-                raise
             except BaseException as exc:  # noqa: BLE001  # the component's boundary
-                problem = exc
+                problem = own_failure(exc, frame)
             self._note_end(incarnation, problem)
             incarnation.host_scope.cancel(reason=f"{incarnation} has ended")
             self._watch(incarnation, "ending its tasks")
@@ -270,8 +268,11 @@ class Runner:
                     incarnation.nursery_open.set()
                     await trio.sleep_forever()
             if incarnation.cause is None:
-                broken = ComponentBroken("its nursery was cancelled by its own code")
-                self.group.crash(incarnation, broken)
+                text = (
+                    "its nursery was cancelled by its own code, or a task there raised"
+                    " a trio.Cancelled that it had kept"
+                )
+                self.group.crash(incarnation, ComponentBroken(text))
         except trio.Cancelled:
             raise
         except BaseException as exc:  # noqa: BLE001  # the component's boundary
@@ -289,10 +290,9 @@ class Runner:
         try:
             with scope:
                 self._returned(incarnation, await body())
-        except trio.Cancelled:
-            raise
         except BaseException as exc:  # noqa: BLE001  # the component's boundary
-            self.group.crash(incarnation, exc)
+            assert incarnation.frame is not None
+            self.group.crash(incarnation, own_failure(exc, incarnation.frame))
         finally:
             incarnation.works.down()
 
