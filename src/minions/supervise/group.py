@@ -139,7 +139,7 @@ class Group:
         member.window.clear()
         member.backoff.clear()
         member.not_before = -math.inf
-        member.wanted = True
+        member.wanted = member.ordered = True
         if member.current is not None:
             cause = Cause(CauseKind.RESTART, name, member.epoch, hard=False)
             member.current.begin_drain(cause)

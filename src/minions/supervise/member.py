@@ -62,6 +62,8 @@ class Member:
     since: float = attrs.field(factory=trio.current_time)
     # Whether somebody wants it to be up; the runner ends when not.
     wanted: bool = True
+    # Whether an operator has asked for its next life, which is free of charge then.
+    ordered: bool = False
     cause: Cause | None = None
     waits_for: str = ""
     restarts: int = 0

@@ -133,6 +133,7 @@ class Runner:
         for dependency in needs.values():
             dependency.admit(incarnation)
         member.current = incarnation
+        member.ordered = False
         member.last_up = math.inf
         member.not_before = -math.inf
         member.enter(State.STARTING)

@@ -1,6 +1,7 @@
 """What follows a life: start again, and when, or not any more.
 
-Only the originator of a crash is charged.  Before charging, a settle window
+Only the originator of a crash is charged, and not if an operator has asked for its
+restart meanwhile.  Before charging, a settle window
 passes, since a dependent often notices first that something it needs is gone.
 """
 
@@ -27,11 +28,16 @@ async def decide(group: Group, member: Member, incarnation: Incarnation) -> None
     cause = incarnation.cause
     assert cause is not None
     failed = cause.kind in {CauseKind.CRASH, CauseKind.START_FAILED}
-    if not failed or not member.wanted:
+    if not failed or not _is_open(member):
         return
     lost = await _has_lost_origin(group, member, incarnation)
-    if member.wanted and not lost:
+    if _is_open(member) and not lost:
         _charge(group, member, cause)
+
+
+def _is_open(member: Member) -> bool:
+    """Say whether nobody has decided yet what follows."""
+    return member.wanted and not member.ordered
 
 
 async def _has_lost_origin(
@@ -41,7 +47,7 @@ async def _has_lost_origin(
     if not incarnation.needs:
         return False
     settled = incarnation.drained_at + group.options.settle
-    while member.wanted:
+    while _is_open(member):
         if any(need.drained_at <= settled for need in incarnation.needs.values()):
             return True
         if trio.current_time() >= settled:
