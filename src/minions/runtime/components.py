@@ -22,7 +22,15 @@ from minions.identity import provided_identity
 from minions.notices import ComponentFailed, Notice, StartFailed
 from minions.runtime.lives import ComponentLife, ProvidedLife
 from minions.runtime.reading import Reader, Reading
-from minions.supervise import Group, Incarnation, Life, Member, Plan, State
+from minions.supervise import (
+    Group,
+    Incarnation,
+    Life,
+    Member,
+    Plan,
+    State,
+    check_wait,
+)
 
 __all__ = ["Components"]
 
@@ -139,10 +147,15 @@ class Components:
         Raises:
             StartError: It, or something that it needs, did not come up.
             NotRunningError: A stop is asked for.
+            trio.BusyResourceError: It waits, directly or not, for the component
+                whose startup or shutdown asks.
         """
         over_at = trio.current_time() + patience
         before = Counter(self._failed_starts)
         group = self.group
+        target = group.members.get(name)
+        if target is not None and target.state is not State.UP:
+            check_wait(group.members, target)
         seen: tuple[int, bool] | None = None
         while True:
             target = group.members.get(name)

@@ -13,6 +13,7 @@ from minions.supervise.incarnation import Incarnation
 from minions.supervise.life import Life, Plan, RunEnd
 from minions.supervise.member import Member, State
 from minions.supervise.opening import open_group
+from minions.supervise.waiting import check_wait
 
 __all__ = [
     "Cause",
@@ -24,5 +25,6 @@ __all__ = [
     "Plan",
     "RunEnd",
     "State",
+    "check_wait",
     "open_group",
 ]

@@ -34,6 +34,7 @@ from minions.supervise.incarnation import Gauge, Incarnation
 from minions.supervise.life import Plan
 from minions.supervise.member import Member, State
 from minions.supervise.runner import Runner
+from minions.supervise.waiting import check_wait
 from minions.supervise.watchdog import Watchdog, Watched, stacks_of
 
 __all__ = ["Group"]
@@ -172,8 +173,12 @@ class Group:
 
         Raises:
             StartError: It has failed or was stopped, so that it will not come up.
+            trio.BusyResourceError: It waits, directly or not, for the component
+                whose startup or shutdown asks.
         """
         member = self.members[name]
+        if member.state is not State.UP:
+            check_wait(self.members, member)
         while True:
             if member.state is State.UP and member.current is not None:
                 return member.current

@@ -94,6 +94,15 @@ class Member:
         """Return the component's name."""
         return self.plan.name
 
+    def runs_hook_in(self, task: trio.lowlevel.Task) -> bool:
+        """Say whether its startup or its shutdown runs in that very task."""
+        one = self.current
+        return (
+            one is not None
+            and one.runner_task is task
+            and (one.releasing or not one.acquired)
+        )
+
     def enter(self, state: State, waits_for: str = "") -> None:
         """Change the state and wake who waits for a change."""
         if self.state is State.UP and state is not State.UP:
