@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import attrs
 import trio
 
 from minions.errors import DependencyLost
-from minions.supervise import Cause, Group
+from minions.runtime.calls import caller_in
+from minions.supervise import Cause, CauseKind, Group
 
-__all__ = ["lease"]
+__all__ = ["lease", "note_stop"]
 
 
 @attrs.define(eq=False)
@@ -20,12 +22,15 @@ class _Borrower:
     """A lease of somebody who is no component."""
 
     name: str
+    group: Group
     scope: trio.CancelScope
     task: trio.lowlevel.Task
     on_drain: Callable[[_Borrower], None]
     cause: Cause | None = None
     epoch: int = 0
     overdue: bool = False
+    # Whether code in its block has asked for the stop of everything.
+    asked_stop: bool = False
 
     def tasks(self) -> list[trio.lowlevel.Task]:
         return [self.task]
@@ -40,9 +45,28 @@ class _Borrower:
         """Do nothing: its first cause has cancelled it."""
 
 
+# Whose blocks this code is in, outermost first; tasks that start there inherit it.
+_inside: ContextVar[tuple[_Borrower, ...]] = ContextVar("minions_borrowers", default=())
+
+
+def note_stop(group: Group) -> None:
+    """Hear that this code asks for the stop of everything in *group*.
+
+    A component's is heard of no more than any other: what it did not get to do
+    must be done again.
+    """
+    if caller_in(group) is None:
+        for borrower in _inside.get():
+            borrower.asked_stop |= borrower.group is group
+
+
 @contextlib.asynccontextmanager
 async def lease(group: Group, identity: str) -> AsyncIterator[Any]:
     """Lease a component that is up for the length of the block.
+
+    If code in the block asks for the stop of everything, the block ends by that in
+    order, when all has stopped.  If the Gru's block is left by the stop, as by an OS
+    signal, that is left from here.
 
     Raises:
         DependencyLost: It went; the block was cancelled.
@@ -53,19 +77,33 @@ async def lease(group: Group, identity: str) -> AsyncIterator[Any]:
     watchdog = group.watchdog
     borrower = _Borrower(
         task.name,
+        group,
         trio.CancelScope(),
         task,
         lambda thing: watchdog.watch(thing, f"leaving {identity}", grace),
     )
     incarnation.admit(borrower)
+    outer = _inside.get()
+    _inside.set((*outer, borrower))
     try:
         with borrower.scope:
             yield getattr(incarnation.life, "value", None)
     finally:
+        _inside.set(outer)
         watchdog.unwatch(borrower)
         incarnation.leave(borrower)
-    if borrower.scope.cancelled_caught:
-        raise DependencyLost(
-            f"{incarnation}: expected it to stay up while it was borrowed, found"
-            f" that it drains ({borrower.cause}); borrow it again"
-        )
+    if not borrower.scope.cancelled_caught:
+        return
+    assert borrower.cause is not None
+    if borrower.cause.root.kind is CauseKind.STOP:
+        if borrower.asked_stop:
+            await group.runners.wait_zero()
+            return
+        if group.left is not None and caller_in(group) is None:
+            # In the body of Gru's block this is where it is left; elsewhere it is not.
+            await group.left.wait()
+            await trio.lowlevel.checkpoint()
+    raise DependencyLost(
+        f"{incarnation}: expected it to stay up while it was borrowed, found that it"
+        f" drains ({borrower.cause}); borrow it again"
+    )

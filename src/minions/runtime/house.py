@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from minions.errors import NotRunningError, RestartLimitError
+from minions.runtime.borrow import note_stop
 from minions.runtime.components import Components
 from minions.runtime.orchestration import Orchestration
 from minions.runtime.orchestrations import Orchestrations
@@ -67,6 +68,7 @@ class House:
 
     def ask_stop(self) -> None:
         """Ask for an ordered stop."""
+        note_stop(self._group)
         self._stop_asked.set()
         self._components.closing = True
         self._components.poke()
@@ -74,6 +76,7 @@ class House:
     def leave(self) -> None:
         """Ask for an ordered stop, and let the program go on behind the block then."""
         self._leaving = True
+        self._group.left = self.stopped
         self.ask_stop()
         self._end_body()
 

@@ -64,6 +64,11 @@ class Cause:
         init=False, repr=False, default=attrs.Factory(_roots_of, takes_self=True)
     )
 
+    @property
+    def root(self) -> Cause:
+        """The beginning of all."""
+        return self.roots[0] if self.roots else self
+
     def passed_on(self, component: str, epoch: int) -> Cause:
         """Return the cause for the dependents of *component*, which drains for this."""
         return Cause(CauseKind.DEPENDENCY, component, epoch, self.hard, origin=self)

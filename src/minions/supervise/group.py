@@ -68,6 +68,8 @@ class Group:
         self.members: dict[str, Member] = {}
         # Why everything stops; None while it does not.
         self.stopping: Cause | None = None
+        # Set when all has stopped, if whoever stopped it leaves its owner's block then.
+        self.left: trio.Event | None = None
         # What open_group raises when all has stopped.
         self.errors: list[BaseException] = errors
         self.runners: Gauge = Gauge()
