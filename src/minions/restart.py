@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from minions.options import Backoff
 
-__all__ = ["BackoffState", "RestartWindow"]
+__all__ = ["LEAST_DELAY", "BackoffState", "RestartWindow"]
+
+LEAST_DELAY = 0.01
+"""Seconds, whatever the policy says, between two tries that no budget bounds."""
 
 
 @attrs.define
@@ -54,11 +57,17 @@ class BackoffState:
     policy: Backoff
     failures: int = 0
 
-    def next_delay(self, random: Random) -> float:
+    def next_delay(self, random: Random, *, bounded: bool = True) -> float:
         """Count one failure and return the seconds to wait after it.
 
         The delay is at most ``min(cap, base * factor ** failures_before)`` and
         at least half of that.
+
+        Args:
+            random: Draws the jitter.
+            bounded: Whether something else bounds how often it is tried.  If not,
+                the delay is at least ``LEAST_DELAY``, also with ``base = 0``: what
+                fails in no time and for ever must not take all of it.
         """
         policy = self.policy
         exponent = min(self.failures, 1000)
@@ -67,7 +76,8 @@ class BackoffState:
         except OverflowError:
             whole = policy.cap
         self.failures += 1
-        return whole * (0.5 + 0.5 * random.random())
+        delay = whole * (0.5 + 0.5 * random.random())
+        return delay if bounded else max(delay, LEAST_DELAY)
 
     def clear(self) -> None:
         """Begin anew: it was up long enough."""

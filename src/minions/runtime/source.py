@@ -130,8 +130,9 @@ class PipelineLife(ComponentLife):
 
     async def _failed(self, exc: Exception, backoff: BackoffState) -> None:
         """Note an error of the source and wait; too many in a row are a crash."""
-        delay = backoff.next_delay(self.group.random)
-        if all(isinstance(leaf, DependencyLost) for leaf in leaves_of(exc)):
+        lost = all(isinstance(leaf, DependencyLost) for leaf in leaves_of(exc))
+        delay = backoff.next_delay(self.group.random, bounded=not lost)
+        if lost:
             backoff.failures -= 1
         self.group.notify(
             SourceFailed(

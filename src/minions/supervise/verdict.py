@@ -68,7 +68,7 @@ def _charge(group: Group, member: Member, cause: Cause) -> None:
         member.restarts += 1
     if now - member.last_up >= group.options.stable_for:
         member.backoff.clear()
-    delay = member.backoff.next_delay(group.random)
+    delay = member.backoff.next_delay(group.random, bounded=charged)
     member.not_before = now + delay
     member.enter(State.BACKOFF)
     group.notify(
