@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import abc
 import functools
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any, final
 
@@ -145,3 +147,72 @@ class Last:
 @pytest.mark.parametrize("cls", [bool, Unwilling, Last])
 def test_a_class_that_cannot_be_derived_from(cls: type) -> None:
     assert guarded(cls, wrap) is None
+
+
+def test_a_class_goes_with_what_was_derived_from_it() -> None:
+    """A system that defines its classes in a function may run for ever."""
+
+    def use() -> weakref.ref[type]:
+        class Local(Resource):
+            async def price(self) -> int:
+                return 2
+
+        assert make(Local)().price
+        return weakref.ref(Local)
+
+    gone = use()
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_what_is_set_on_the_type_of_an_instance_stays() -> None:
+    """The derived class goes with the user's own, not with its last instance."""
+
+    class Counting(Resource):
+        count = 0
+
+        def __init__(self) -> None:
+            type(self).count += 1
+
+    make(Counting)()
+    gc.collect()
+
+    assert make(Counting)().count == 2
+
+
+def test_a_class_made_anew_from_another_is_derived_from_itself() -> None:
+    """As decorators do that add slots: they copy the namespace."""
+
+    class First:
+        x: int = 1
+
+        async def price(self) -> int:
+            return 2
+
+    derived = make(First)
+    second = type("Second", (), dict(vars(First)))
+
+    assert make(second) is not derived
+    assert original(make(second)) is second
+    assert make(second) is make(second)
+
+
+class Fixed(type):
+    def __setattr__(cls, name: str, value: object) -> None:
+        raise AttributeError(name)
+
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Rigid(metaclass=Fixed):
+    pass
+
+
+@pytest.mark.parametrize("cls", [Rigid, Exception])
+def test_a_class_that_takes_no_attributes_is_derived_from_once(cls: type) -> None:
+    assert make(cls) is make(cls)
+    assert original(make(cls)) is cls

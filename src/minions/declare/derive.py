@@ -12,6 +12,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import attrs
+
 from minions.identity import component_identity, has_component_id
 
 __all__ = ["guarded", "original"]
@@ -22,9 +24,8 @@ _ORIGIN = "__minions_origin__"
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-# By the class's id, since a metaclass may make classes equal or not hashable.
-# Invariant: the value holds the class, so that its id stays taken.
-_derived: dict[tuple[int, Wrap], tuple[type, type | None]] = {}
+# Where a class holds what was derived from it.
+_DERIVED = "__minions_derived__"
 
 
 class _Quiet:
@@ -36,17 +37,48 @@ class _Quiet:
         """Do nothing."""
 
 
+@attrs.frozen(eq=False)
+class _Made:
+    """What was derived from a class, by wrapper.
+
+    The class itself holds it: so they go together, when nobody uses them any more,
+    and what a component sets on its ``type(self)`` stays as long as its class.
+    """
+
+    # A decorator that makes a class anew copies its namespace, and this with it.
+    origin: type
+    derived: dict[Wrap, type | None] = attrs.field(factory=dict)
+
+
+# Of classes that take no attributes, which nobody makes at run time.  By the class's
+# id, since a metaclass may make classes equal or not hashable.
+# Invariant: the value holds the class, so that its id stays taken.
+_immutable: dict[int, _Made] = {}
+
+
 def guarded(cls: type, wrap: Wrap) -> type | None:
     """Return a subclass of *cls* whose public async methods went through *wrap*.
 
     Hooks, names with a leading underscore, static and class methods and all that
     is not a plain coroutine function stay as they are.  Made once for the same
-    two arguments.  ``None``: the class cannot be derived from.
+    two arguments while *cls* lives.  ``None``: the class cannot be derived from.
     """
-    key = (id(cls), wrap)
-    if key not in _derived:
-        _derived[key] = (cls, _derive(cls, wrap))
-    return _derived[key][1]
+    derived = _made_of(cls).derived
+    if wrap not in derived:
+        derived[wrap] = _derive(cls, wrap)
+    return derived[wrap]
+
+
+def _made_of(cls: type) -> _Made:
+    made = vars(cls).get(_DERIVED) or _immutable.get(id(cls))
+    if made is None or made.origin is not cls:
+        made = _Made(cls)
+        try:
+            # Not the metaclass's own, which may refuse, or do more than it is asked.
+            type.__setattr__(cls, _DERIVED, made)
+        except TypeError:
+            _immutable[id(cls)] = made
+    return made
 
 
 def original(cls: type) -> type:
