@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable
-from typing import Any
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import attrs
 
-from minions.declare.kinds import ComponentKind, is_data, is_marked
+from minions.declare.kinds import ComponentKind, is_data, is_marked, kinds_of
 from minions.errors import DefinitionError
 from minions.options import Backoff, Restart, is_number
 
@@ -19,6 +21,13 @@ MEMBERS: dict[ComponentKind, tuple[str, ...]] = {
     "pipeline": ("nursery", "emit", "emit_many", "cursor"),
     "minion": ("nursery", "event", "context", "workflow"),
 }
+
+
+# How like an option a name must be to be taken for it: difflib's ratio, and letters.
+_SIMILAR = 0.85
+_WRONG_LETTERS = 2
+# Words below this length have room for one wrong letter only.
+_SHORT = 5
 
 
 @attrs.frozen
@@ -88,8 +97,10 @@ def options_of(cls: type, kind: ComponentKind, owner: str) -> dict[str, Any]:
     """Return all options of a component, with their defaults.
 
     Raises:
-        DefinitionError: One has a value that it cannot have.
+        DefinitionError: One has a value that it cannot have, or a name that is
+            nearly an option's.
     """
+    _check_spelling(cls, kind, owner)
     values: dict[str, Any] = {}
     for name, option in OPTIONS[kind].items():
         value = inspect.getattr_static(cls, name, option.default)
@@ -104,6 +115,71 @@ def options_of(cls: type, kind: ComponentKind, owner: str) -> dict[str, Any]:
                 )
         values[name] = value
     return values
+
+
+def _check_spelling(cls: type, kind: ComponentKind, owner: str) -> None:
+    for name, value in _plain_attributes(cls):
+        near = difflib.get_close_matches(name, OPTIONS[kind], 1, _SIMILAR)
+        if not near or name == near[0] or not _is_typo(name, near[0]):
+            continue
+        option = OPTIONS[kind][near[0]]
+        # A counter named `restarts` is no option, nor is a tolerance `max_error`.
+        if option.accepts(value) or type(value) is type(option.default):
+            raise DefinitionError(
+                f"{owner}: expected options by their names, found {name} = {value!r},"
+                f" which is none; did you mean {near[0]}? (If it is yours, give it a"
+                " name that is less like it)"
+            )
+
+
+def _plain_attributes(cls: type) -> Iterator[tuple[str, object]]:
+    """Find what may be meant as an option: values, no fields, no methods."""
+    for base in cls.__mro__:
+        if not kinds_of(base):  # ours, or another's that knows nothing of options
+            continue
+        notes = vars(base).get("__annotations__", {})
+        for name, value in vars(base).items():
+            plain = not (callable(value) or hasattr(type(value), "__get__"))
+            if plain and not name.startswith("_") and _is_no_field(notes.get(name)):
+                yield name, value
+
+
+def _is_no_field(annotation: object) -> bool:
+    if annotation is None or typing.get_origin(annotation) is ClassVar:
+        return True
+    text = annotation if isinstance(annotation, str) else ""
+    return annotation is ClassVar or text.removeprefix("typing.").startswith("ClassVar")
+
+
+def _is_typo(name: str, option: str) -> bool:
+    """Say whether one is the other with at most two wrong letters.
+
+    Word by word, so that ``min_…`` is not taken for ``max_…``, and by the first
+    letters, so that ``finished`` is not taken for ``unfinished``.
+    """
+    words, meant = name.split("_"), option.split("_")
+    if len(words) != len(meant):
+        words, meant = [name], [option]
+    wrong = 0
+    for word, right in zip(words, meant, strict=True):
+        distance = _distance(word, right)
+        allowed = 1 if len(right) < _SHORT else _WRONG_LETTERS
+        if word[:1] != right[:1] or distance > allowed:
+            return False
+        wrong += distance
+    return wrong <= _WRONG_LETTERS
+
+
+def _distance(left: str, right: str) -> int:
+    """Count the letters to insert, take away or replace (V. I. Levenshtein, 1966)."""
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        before, row[0] = row[0], i
+        for j, b in enumerate(right, 1):
+            replaced = before + (a != b)
+            before = row[j]
+            row[j] = min(row[j] + 1, row[j - 1] + 1, replaced)
+    return row[-1]
 
 
 @attrs.frozen
