@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import sys
 from pathlib import Path
+from typing import Any
 
 __all__ = ["read_arguments"]
 
@@ -14,6 +17,18 @@ exit codes:
   2          wrong usage, or refused before anything started
   130, 143   after a second or third Ctrl-C or SIGTERM
 """
+
+
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        try:
+            version = importlib.metadata.version("trio-minions")
+        except importlib.metadata.PackageNotFoundError:
+            version = "of a source folder that is not installed"
+        sys.stdout.write(f"minions {version}\n")
+        parser.exit()
 
 
 def read_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -29,6 +44,9 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument(
+        "--version", nargs=0, action=_ShowVersion, help="show the version and exit"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
@@ -42,6 +60,11 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="only validate: start nothing, touch no state",
     )
+    _add_forget(commands)
+    return parser.parse_args(argv)
+
+
+def _add_forget(commands: Any) -> None:  # argparse's type for it is private
     forget = commands.add_parser(
         "forget",
         help="end the subscription of an orchestration that will not come back",
@@ -57,4 +80,3 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="where minions.toml names the store (default: the current folder)",
     )
     where.add_argument("--store", type=Path, metavar="DIR", help="the state folder")
-    return parser.parse_args(argv)

@@ -20,6 +20,7 @@ import structlog
 from minions.cli.system_file import LogTable
 from minions.declare.binding import current_workflow
 from minions.runtime.calls import caller
+from minions.runtime.process import to_stderr
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -43,14 +44,14 @@ class Voice:
         if self.as_records:
             _log.info(text)
         else:
-            sys.stderr.write(text + "\n")
+            to_stderr(text)
 
     def complain(self, text: str) -> None:
         """Say why it ends."""
         if self.as_records:
             _log.error(text)
         else:
-            sys.stderr.write(f"minions: {text}\n")
+            to_stderr(f"minions: {text}")
 
 
 @contextlib.contextmanager

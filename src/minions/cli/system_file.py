@@ -13,6 +13,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
 from minions.declare.config import load_config
+from minions.errors import ConfigError
 from minions.options import GruOptions
 
 __all__ = [
@@ -90,7 +91,8 @@ def read_system_file(folder: Path) -> SystemFile:
         ConfigError: There is none, or something in it does not fit.
     """
     path = folder.resolve() / FILE_NAME
-    file = load_config(_File, path, _converter, component="minions")
+    file = load_config(_File, path, _converter, component="the system")
+    _check_state(path, file.state)
     options = load_config(
         GruOptions,
         _DEFAULTS | file.options,
@@ -111,6 +113,15 @@ def read_system_file(folder: Path) -> SystemFile:
             name: _from(path.parent, source) for name, source in file.config.items()
         },
     )
+
+
+def _check_state(path: Path, state: str) -> None:
+    # Told from here, since the check of a system does not look at its state.
+    if "\0" in state or (path.parent / state).resolve() == path.parent:
+        raise ConfigError(
+            f"{path}: field 'state': expected the path of a folder for the state"
+            f" alone, found {state!r}; name one, or leave the field out"
+        )
 
 
 def _from(folder: Path, source: object) -> object:

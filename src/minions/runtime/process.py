@@ -14,7 +14,7 @@ import trio
 from minions.notices import leaves_of
 from minions.runtime.opening import open_grus
 
-__all__ = ["SignalCount", "run"]
+__all__ = ["SignalCount", "run", "to_stderr"]
 
 T = TypeVar("T")
 # The second OS signal cuts over, the third one gives up.
@@ -55,7 +55,7 @@ def run(
     """
     counted = signals if signals is not None else SignalCount()
     try:
-        return trio.run(_main, async_function, args, counted, say or _to_stderr)
+        return trio.run(_main, async_function, args, counted, say or to_stderr)
     except BaseExceptionGroup as group:
         # A group that holds only Ctrl-C is a Ctrl-C.
         if all(isinstance(leaf, KeyboardInterrupt) for leaf in leaves_of(group)):
@@ -138,5 +138,12 @@ def _progress(counted: SignalCount) -> str:
     return f"{text}; waits for {', '.join(waiting)}" if waiting else text
 
 
-def _to_stderr(text: str) -> None:
-    sys.stderr.write(text + "\n")
+def to_stderr(text: str) -> None:
+    """Write a line to standard error, if anybody can read there.
+
+    What is said on the way to an end must not be what breaks it off.
+    """
+    # Closed, a pipe without a reader, a full disk; None where there is no console.
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(text + "\n")
