@@ -27,6 +27,8 @@ class SignalCount:
 
     count: int = 0
     last: signal.Signals | None = None
+    opening: bool = False
+    """Whether a Gru is being opened, whose opener obeys the first signal then."""
 
 
 def run(
@@ -104,6 +106,9 @@ async def _obey(
         counted.count += 1
         counted.last = signal.Signals(number)
         if not open_grus:
+            if counted.opening and counted.count < _CUT:
+                say(f"{counted.last.name}: stopping as soon as the state is open")
+                continue
             return
         if counted.count >= _GIVE_UP:
             say(_progress(counted))
