@@ -60,6 +60,22 @@ async def test_a_start_that_always_fails_lets_time_pass(
     assert NeverUp.tries == pytest.approx(1 / LEAST_DELAY, abs=3)
 
 
+class Slow(Resource):
+    async def startup(self) -> None:
+        await trio.sleep(3)
+
+
+async def test_a_start_that_outlasts_the_patience_lets_time_pass(
+    autojump_clock: MockClock,
+) -> None:
+    """It has not failed: there is nothing to raise, and nothing to do but wait."""
+    async with open_gru(None, options=GruOptions(start_patience=1)) as gru:
+        await gru.start(Slow)
+
+        assert trio.current_time() == pytest.approx(3)
+        await gru.stop()
+
+
 class Losing(Pipeline[Number]):
     error_backoff = AT_ONCE
     tries: ClassVar[int] = 0

@@ -170,8 +170,9 @@ class Components:
             now_seen = self._troubles, trio.current_time() >= over_at
             if now_seen != seen:
                 seen = now_seen
-                self._check_startable(name, before, over=seen[1])
-            with trio.move_on_at(over_at if patience else math.inf):
+                self._check_startable(name, before, over=now_seen[1])
+            # Once it is over, only a change tells more.
+            with trio.move_on_at(math.inf if now_seen[1] else over_at):
                 await self.wait_change()
 
     def _check_startable(self, name: str, before: Counter[str], *, over: bool) -> None:
