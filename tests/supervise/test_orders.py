@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from minions.errors import StartError
 from minions.notices import ComponentBackoff, ComponentFailed, Notice
 from minions.options import Backoff, GruOptions, Restart
 from minions.supervise import Group, Incarnation, Life, Plan, State, open_group
@@ -98,3 +99,16 @@ async def test_a_stop_after_a_restart_holds(autojump_clock: MockClock) -> None:
 
         assert group.members["a"].state is State.STOPPED
         assert group.members["a"].epoch == 1
+
+
+async def test_what_was_forgotten_will_not_come_up(autojump_clock: MockClock) -> None:
+    """Whoever waits for a restart may find that its last user has left meanwhile."""
+    async with open_group() as group:
+        add(group)
+        await group.wait_up("a")
+        group.stop("a")
+        await trio.sleep(5)
+        group.discard("a")
+
+        with pytest.raises(StartError, match="a: expected to come up, found that it"):
+            await group.wait_up("a")

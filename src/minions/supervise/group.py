@@ -178,7 +178,12 @@ class Group:
             trio.BusyResourceError: It waits, directly or not, for the component
                 whose startup or shutdown asks.
         """
-        member = self.members[name]
+        member = self.members.get(name)
+        if member is None:
+            raise StartError(
+                f"{name}: expected to come up, found that it was stopped and that"
+                " nothing needs it any more; start it again"
+            )
         if member.state is not State.UP:
             check_wait(self.members, member)
         while True:
