@@ -65,16 +65,22 @@ class FakeBinding:
     cursor: Any = 7
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Any, Any]] = []
+        self.calls: list[tuple[Any, Any, Any]] = []
 
-    async def emit(self, event: Any, *, cursor: Any = None) -> tuple[str | None, ...]:
-        self.calls.append((event, cursor))
+    async def emit(
+        self, event: Any, *, cursor: Any = None, event_id: str | None = None
+    ) -> tuple[str | None, ...]:
+        self.calls.append((event, cursor, event_id))
         return ("id",)
 
     async def emit_many(
-        self, events: Iterable[Any], *, cursor: Any = None
+        self,
+        events: Iterable[Any],
+        *,
+        cursor: Any = None,
+        event_ids: Iterable[str | None] | None = None,
     ) -> tuple[tuple[str | None, ...], ...]:
-        self.calls.append((list(events), cursor))
+        self.calls.append((list(events), cursor, event_ids))
         return (("id",),)
 
 
@@ -113,10 +119,10 @@ async def test_a_pipeline_emits_through_its_binding(binding: FakeBinding) -> Non
     lines = Lines()
     bind(lines, binding)
 
-    assert await lines.emit(Quote(), cursor=3) == ("id",)
-    assert await lines.emit_many([Quote()], cursor=4) == (("id",),)
+    assert await lines.emit(Quote(), cursor=3, id="a") == ("id",)
+    assert await lines.emit_many([Quote()], cursor=4, ids=["b"]) == (("id",),)
     assert lines.cursor == 7
-    assert binding.calls == [(Quote(), 3), ([Quote()], 4)]
+    assert binding.calls == [(Quote(), 3, "a"), ([Quote()], 4, ["b"])]
     unbind(lines)
 
 

@@ -32,7 +32,7 @@ from minions.supervise import (
     check_wait,
 )
 
-__all__ = ["Components"]
+__all__ = ["Components", "blocker_of"]
 
 Make = Callable[[Incarnation], Life]
 
@@ -215,17 +215,6 @@ class Components:
                 self._wishes.subtract(member.plan.wants)
                 self._needed = None
 
-    def blocker(self, name: str) -> str:
-        """Name what is down of all that a component needs; empty if nothing is."""
-        if name not in self.group.members:
-            return ""
-        for needed in reversed(self.closure([name], wants=False)):
-            member = self.group.members[needed]
-            own = member.state not in {State.UP, State.WAITING}
-            if needed != name and own:
-                return f"{needed} ({member.state.value})"
-        return ""
-
     def is_hopeless(self, name: str) -> bool:
         """Say whether a component waits, at the end, for one that has failed."""
         members = self.group.members
@@ -253,3 +242,13 @@ def _start_error(name: str, member: Member) -> MinionsError:
         f"{member.name}{through}: expected to come up, found {found}; mend the cause,"
         " or give it time with GruOptions(start_patience=...)"
     )
+
+
+def blocker_of(components: Components, name: str) -> str:
+    """Name what is down of all that a component needs; empty if nothing is."""
+    members = components.group.members
+    for needed in reversed(components.closure([name], wants=False)):
+        state = members[needed].state
+        if needed != name and state not in {State.UP, State.WAITING}:
+            return f"{needed} ({state.value})"
+    return ""

@@ -16,7 +16,7 @@ from minions.declare.specification import MinionSpec, PipelineSpec
 from minions.errors import AlreadyRunningError, DefinitionError, NotRunningError
 from minions.identity import orchestration_id
 from minions.runtime.codecs import Codecs
-from minions.runtime.components import Components
+from minions.runtime.components import Components, blocker_of
 from minions.runtime.crew import Desk
 from minions.runtime.engine import MinionLife
 from minions.runtime.intake import Intake
@@ -183,7 +183,9 @@ class Launcher:
             context=self._components.context.copy(),
         )
         table.is_started, table.is_resting = True, False
-        table.parked_on = partial(self._components.blocker, orchestration.minion_name)
+        table.parked_on = partial(
+            blocker_of, self._components, orchestration.minion_name
+        )
         table.outage.begin(trio.current_time())
         self._components.add(
             orchestration.minion_name,

@@ -17,7 +17,6 @@ from minions.notices import (
     ComponentStuck,
     CrashReport,
     EventsRejected,
-    FieldsDropped,
     Notice,
     ShutdownFailed,
     SourceFailed,
@@ -51,7 +50,6 @@ _ERRORS = (
 _WARNINGS = (
     ComponentBackoff,
     EventsRejected,
-    FieldsDropped,
     ShutdownFailed,
     SourceFailed,
     StartFailed,
