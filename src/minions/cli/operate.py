@@ -10,7 +10,7 @@ from minions.cli.logs import Voice
 from minions.cli.plan import SystemPlan
 from minions.errors import NotRunningError, StartError, StoreError
 from minions.runtime.gru import Gru
-from minions.runtime.opening import open_gru, open_grus
+from minions.runtime.opening import open_gru
 from minions.runtime.process import SignalCount
 from minions.runtime.snapshot import GruSnapshot
 
@@ -37,11 +37,8 @@ async def operate(plan: SystemPlan, signals: SignalCount, voice: Voice) -> None:
     problem: BaseException | None = None
     async with trio.open_nursery() as watchers:
         try:
-            signals.opening = True
             async with open_gru(plan.file.state, options=plan.file.options) as gru:
-                opened, signals.opening = True, False
-                if signals.count:  # came before there was anything to stop
-                    open_grus[gru].leave()
+                opened = True
                 watchers.start_soon(_tell_progress, gru, signals, voice)
                 await _start(gru, plan)
         except trio.Cancelled:

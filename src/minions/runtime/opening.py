@@ -54,6 +54,18 @@ open_grus: dict[Gru, OpenGru] = {}
 """The Grus of this process."""
 
 
+@attrs.define(eq=False)
+class Door:
+    """A Gru that is being opened."""
+
+    stop_asked: bool = False
+    """Whether it is to stop in order as soon as it is open."""
+
+
+doors: set[Door] = set()
+"""Where Grus of this process are being opened."""
+
+
 @contextlib.asynccontextmanager
 async def open_gru(
     state: str | PathLike[str] | StateStore | None = "state",
@@ -86,14 +98,14 @@ async def open_gru(
     options = options or GruOptions()
     bus = NoticeBus([log_notice])
     problems: list[BaseException] = []
-    async with _open_store(state, options, bus) as store:
+    async with _at_the_door() as door, _open_store(state, options, bus) as store:
         with contextlib.ExitStack() as ended:
             ended.callback(bus.close)
             try:
                 async with open_group(options=options, notify=bus.publish) as group:
                     if options.on_stuck == "exit":
                         ended.callback(ExitWhenStuck(group, store).close)
-                    parts = _make(group, store, bus, durable=state is not None)
+                    parts = _make(group, store, bus, door, durable=state is not None)
                     async with parts as (gru, house):
                         ended.callback(house.close)
                         try:
@@ -112,6 +124,16 @@ async def open_gru(
                 if not problems:
                     raise
         _raise(problems)
+
+
+@contextlib.asynccontextmanager
+async def _at_the_door() -> AsyncIterator[Door]:
+    door = Door()
+    doors.add(door)
+    try:
+        yield door
+    finally:
+        doors.discard(door)
 
 
 def _errors_in(exc: BaseException) -> list[BaseException]:
@@ -169,12 +191,15 @@ def _ledger(group: Group, store: StateStore, bus: NoticeBus) -> Ledger:
 
 @contextlib.asynccontextmanager
 async def _make(
-    group: Group, store: StateStore, bus: NoticeBus, *, durable: bool
+    group: Group, store: StateStore, bus: NoticeBus, door: Door, *, durable: bool
 ) -> AsyncIterator[tuple[Gru, House]]:
     async with trio.open_nursery() as tasks:
         gru, house = await _wire(group, store, bus, tasks, durable=durable)
         token = trio.lowlevel.current_trio_token()
         open_grus[gru] = OpenGru(token, house.leave)
+        doors.discard(door)
+        if door.stop_asked:
+            house.leave()
         try:
             yield gru, house
         finally:

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from minions.notices import leaves_of
-from minions.runtime.opening import open_grus
+from minions.runtime.opening import doors, open_grus
 
 __all__ = ["SignalCount", "run", "to_stderr"]
 
@@ -27,8 +27,6 @@ class SignalCount:
 
     count: int = 0
     last: signal.Signals | None = None
-    opening: bool = False
-    """Whether a Gru is being opened, whose opener obeys the first signal then."""
 
 
 def run(
@@ -106,7 +104,9 @@ async def _obey(
         counted.count += 1
         counted.last = signal.Signals(number)
         if not open_grus:
-            if counted.opening and counted.count < _CUT:
+            for door in doors:
+                door.stop_asked = True
+            if doors and counted.count < _CUT:
                 say(f"{counted.last.name}: stopping as soon as the state is open")
                 continue
             return
