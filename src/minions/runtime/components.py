@@ -19,7 +19,7 @@ from minions.errors import (
     StartError,
 )
 from minions.identity import provided_identity
-from minions.notices import ComponentFailed, Notice, StartFailed
+from minions.notices import ComponentFailed, Notice, StartFailed, report_of
 from minions.runtime.lives import ComponentLife, ProvidedLife
 from minions.runtime.reading import Reader, Reading
 from minions.supervise import (
@@ -237,7 +237,7 @@ class Components:
 def _start_error(name: str, member: Member) -> MinionsError:
     through = "" if member.name == name else f" (which {name} needs)"
     failure = member.last_failure
-    found = f"{type(failure).__name__}: {failure}" if failure else str(member.cause)
+    found = str(member.cause) if failure is None else str(report_of(failure))
     return StartError(
         f"{member.name}{through}: expected to come up, found {found}; mend the cause,"
         " or give it time with GruOptions(start_patience=...)"

@@ -278,8 +278,10 @@ class Group:
         if self.leave_if_exit(exc):
             return
         if incarnation.cause is not None:
-            if not is_same(exc, incarnation.crash or incarnation.late_crash):
-                incarnation.late_crash = incarnation.late_crash or exc
+            # Asked by identity: an exception of a user's may count as false.
+            crash, late = incarnation.crash, incarnation.late_crash
+            if not is_same(exc, late if crash is None else crash):
+                incarnation.late_crash = exc if late is None else late
                 self.report_crash(incarnation, exc, during_drain=True)
             incarnation.harden()
             return

@@ -387,7 +387,8 @@ class Runner:
             dependency.leave(incarnation)
         self.member.current = None
         self.member.cause = incarnation.cause
-        self.member.last_failure = incarnation.crash or self.member.last_failure
+        if incarnation.crash is not None:
+            self.member.last_failure = incarnation.crash
         self.member.enter(State.WAITING)
         self.group.notify(
             ComponentReleased(component=self.member.name, epoch=self.member.epoch)
