@@ -1,0 +1,135 @@
+"""Steps and keys that do all that user code can do wrong."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+import trio
+
+from minions import (
+    Backoff,
+    Gru,
+    Minion,
+    Pipeline,
+    Resource,
+    Restart,
+    component_id,
+    minion_step,
+)
+
+World = Any  # of conftest.py
+ONCE = Restart(max_restarts=1, backoff=Backoff(base=0.1, cap=0.1))
+
+
+@attrs.frozen
+class Letter:
+    text: str
+
+
+@attrs.define
+class Read:
+    steps: int = 0
+
+
+@component_id("hostile-letters")
+class Letters(Pipeline[Letter]):
+    pass
+
+
+@component_id("hostile-post")
+class Post(Resource):
+    """What the minion needs: its steps are judged when it is known to be well."""
+
+    async def shutdown(self) -> None:
+        await trio.sleep(0.05)
+
+
+class Reader(Minion[Letter, Read]):
+    """The first of its two workflows misbehaves, the other does not."""
+
+    restart = ONCE
+    world: ClassVar[World]
+
+    @minion_step
+    async def open(self) -> None:
+        self.context.steps += 1
+        self.world.log.append(f"open {self.event.text}")
+
+    @minion_step
+    async def read(self) -> None:
+        if self.event.text == "bad":
+            await self.world.act()
+        else:
+            await trio.sleep(0.3)
+        self.world.log.append(f"read {self.event.text}")
+
+
+@component_id("hostile-step")
+class InStep(Reader):
+    pass
+
+
+@component_id("hostile-needy")
+class InNeedyStep(Reader):
+    post: Post
+
+
+@component_id("hostile-group")
+class InTaskOfStep(Reader):
+    @minion_step
+    async def read(self) -> None:
+        if self.event.text == "bad":
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.world.act)
+        self.world.log.append(f"read {self.event.text}")
+
+
+@component_id("hostile-draining")
+class InDrain(Reader):
+    """Begins when the drain does: it was to finish."""
+
+    @minion_step
+    async def read(self) -> None:
+        if self.event.text == "bad":
+            await self.world.go.wait()
+            await self.world.act()
+        self.world.log.append(f"read {self.event.text}")
+
+
+PLACES: list[type] = [InStep, InNeedyStep, InTaskOfStep, InDrain]
+
+
+async def draining(gru: Gru, world: World) -> None:
+    await trio.sleep(0.5)
+    gru.ask_stop()
+    world.stop_asked = True
+    await trio.sleep(0.01)
+    world.go.set()
+    await world.acting.wait()
+
+
+def play(bench: Any, minion: type) -> None:
+    async def begin(gru: Gru, world: World) -> None:
+        Reader.world = world
+        await gru.start_minion(minion, Letters)
+        await gru.emit(Letters, Letter("bad"))
+        await gru.emit(Letters, Letter("good"))
+
+    world = bench.play(
+        begin,
+        culprit=minion,
+        needs=[(minion, Post)] if minion is InNeedyStep else [],
+        when=draining if minion is InDrain else None,
+        untold=minion is InTaskOfStep and bench.world.misdeed.is_cancellation,
+    )
+    bench.check_kept(minion, Letters)
+    assert world.log.count("open bad") == 1, "its first step had ended"
+    assert world.log.count("open good") == 1
+    assert world.log.count("read good") == 1
+
+
+@pytest.mark.parametrize("minion", PLACES, ids=lambda cls: cls.__minions_id__)
+def test_a_step_that_misbehaves_disturbs_nobody(bench: Any, minion: type) -> None:
+    play(bench, minion)
