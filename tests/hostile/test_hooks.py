@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self
 
 import pytest
 import trio
 
 from minions import Backoff, Gru, Resource, Restart, component_id
+from minions.identity import component_identity
 
 World = Any  # of conftest.py
 ONCE = Restart(max_restarts=1, backoff=Backoff(base=0.1, cap=0.1))
@@ -92,10 +91,10 @@ class Above(Resource):
 
 def above(hooks: type) -> type:
     made = type("Above", (Above,), {"__annotations__": {"below": hooks}})
-    return component_id(f"{hooks.__minions_id__}-above")(made)
+    return component_id(f"{component_identity(hooks)}-above")(made)
 
 
-ABOVE = {
+ABOVE: dict[type, type] = {
     hooks: above(hooks)
     for hooks in (InStartup, InRun, InNursery, InShutdown, InDrain, InEnter, InExit)
 }
@@ -134,6 +133,6 @@ def play(bench: Any, hooks: type) -> None:
     )
 
 
-@pytest.mark.parametrize("hooks", PLACES, ids=lambda cls: cls.__minions_id__)
+@pytest.mark.parametrize("hooks", PLACES, ids=component_identity)
 def test_a_hook_that_misbehaves_disturbs_nobody(bench: Any, hooks: type) -> None:
     play(bench, hooks)

@@ -59,12 +59,14 @@ class Inside:
     call: ClassVar[Callable[[], Awaitable[object]]]
     ended: ClassVar[list[str]]
     began: ClassVar[trio.Event]
+    ready: ClassVar[trio.Event]
     took: ClassVar[float]
 
     async def look(self, where: str) -> None:
         if where != self.where:
             return
         Inside.where = ""
+        await self.ready.wait()
         self.began.set()
         began = trio.current_time()
         try:
@@ -227,7 +229,7 @@ def test_all_may_be_commanded_from_inside(
     Source.count = 0
 
     async def main() -> None:
-        Inside.began = trio.Event()
+        Inside.began, Inside.ready = trio.Event(), trio.Event()
         guard = trio.lowlevel.spawn_system_task(never_too_long)
         before = Leftovers()
         async with open_gru(None, options=OPTIONS) as gru:
@@ -248,6 +250,7 @@ def test_all_may_be_commanded_from_inside(
                 else:
                     Inside.orchestration = await gru.start_minion(Recruit, Source)
                     nursery.start_soon(start)
+                Inside.ready.set()
                 if where == "shutdown":
                     with contextlib.suppress(MinionsError):
                         await gru.restart(Commander)

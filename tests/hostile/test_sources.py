@@ -18,6 +18,7 @@ from minions import (
     component_id,
     minion_step,
 )
+from minions.identity import component_identity
 from minions.notices import ComponentStarting
 
 World = Any  # of conftest.py
@@ -139,6 +140,6 @@ def play(bench: Any, source: type) -> None:
     assert len(listened) <= 1, "a source restarts nobody"
 
 
-@pytest.mark.parametrize("source", PLACES, ids=lambda cls: cls.__minions_id__)
+@pytest.mark.parametrize("source", PLACES, ids=component_identity)
 def test_a_source_that_misbehaves_disturbs_nobody(bench: Any, source: type) -> None:
     play(bench, source)

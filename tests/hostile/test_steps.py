@@ -18,6 +18,7 @@ from minions import (
     component_id,
     minion_step,
 )
+from minions.identity import component_identity
 
 World = Any  # of conftest.py
 ONCE = Restart(max_restarts=1, backoff=Backoff(base=0.1, cap=0.1))
@@ -130,6 +131,6 @@ def play(bench: Any, minion: type) -> None:
     assert world.log.count("read good") == 1
 
 
-@pytest.mark.parametrize("minion", PLACES, ids=lambda cls: cls.__minions_id__)
+@pytest.mark.parametrize("minion", PLACES, ids=component_identity)
 def test_a_step_that_misbehaves_disturbs_nobody(bench: Any, minion: type) -> None:
     play(bench, minion)

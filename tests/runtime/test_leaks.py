@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import sys
 import threading
 import tracemalloc
@@ -250,7 +249,7 @@ async def look() -> Left:
     assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
     return Left(
         count_tasks(),
-        len(os.listdir(DESCRIPTORS)),
+        len([*DESCRIPTORS.iterdir()]),
         threads,
         objects,
         sys.getallocatedblocks(),
