@@ -743,6 +743,10 @@ KNOWN = {
         "a step that ends so cancels the tasks of all others, for ever",
         False,
     ),
+    r"old_cancellation_is_no_interruption": (
+        "a step that raises one in a group is interrupted, for ever",
+        False,
+    ),
     r"quarantined\[Touchy-(Tantrum|GeneratorExit)": (
         "to look at a workflow lets out what its event throws",
         True,

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, ClassVar
 
 import attrs
 import pytest
 import trio
+from trio.testing import MockClock
 
 from minions import (
     Backoff,
     Gru,
+    GruOptions,
     Minion,
     Pipeline,
     Resource,
     Restart,
     component_id,
     minion_step,
+    open_gru,
 )
 from minions.identity import component_identity
+from minions.notices import ComponentStuck, Notice
 
 World = Any  # of conftest.py
 ONCE = Restart(max_restarts=1, backoff=Backoff(base=0.1, cap=0.1))
@@ -134,3 +139,62 @@ def play(bench: Any, minion: type) -> None:
 @pytest.mark.parametrize("minion", PLACES, ids=component_identity)
 def test_a_step_that_misbehaves_disturbs_nobody(bench: Any, minion: type) -> None:
     play(bench, minion)
+
+
+@component_id("hostile-repeater")
+class Repeater(Minion[Letter, Read]):
+    """Always raises a group that holds a cancellation of long ago."""
+
+    @minion_step
+    async def read(self) -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled as exc:
+                old = exc
+        raise BaseExceptionGroup("", [old, OSError()])
+
+
+async def test_an_old_cancellation_is_no_interruption(
+    autojump_clock: MockClock,
+) -> None:
+    """Nothing is cancelled: the step has failed, and does not run again for ever."""
+    async with open_gru(None) as gru:
+        await gru.start_minion(Repeater, Letters)
+        (workflow_id,) = await gru.emit(Letters, Letter("bad"))
+        assert workflow_id is not None
+        assert (await gru.workflows.wait(workflow_id)).state == "quarantined"
+        await gru.stop()
+
+
+@component_id("hostile-restless")
+class Restless(Minion[Letter, Read]):
+    free: ClassVar[bool] = False
+
+    @minion_step
+    async def swallow_all(self) -> None:
+        while not self.free:
+            with contextlib.suppress(trio.Cancelled):
+                await trio.sleep_forever()
+
+
+@pytest.mark.slow
+async def test_a_step_that_swallows_each_cancellation_is_stuck() -> None:
+    """In real time: it never lets the clock of a test go on."""
+    stuck: list[ComponentStuck] = []
+
+    def heed(notice: Notice) -> None:
+        if isinstance(notice, ComponentStuck):
+            stuck.append(notice)
+            Restless.free = True
+
+    Restless.free = False
+    async with open_gru(None, options=GruOptions(grace=0.1)) as gru:
+        gru._bus.listeners.append(heed)
+        await gru.start_minion(Restless, Letters)
+        await gru.emit(Letters, Letter("bad"))
+        await gru.stop()
+
+    assert [n.component for n in stuck] == ["hostile-restless"]
+    assert "in swallow_all" in stuck[0].stacks

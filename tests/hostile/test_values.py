@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from collections.abc import Callable, Iterator
@@ -19,11 +20,17 @@ from minions import (
     Pipeline,
     Resource,
     Restart,
+    StartError,
     component_id,
     minion_step,
     open_gru,
 )
-from minions.notices import ComponentStarting, Notice, WorkflowQuarantined
+from minions.notices import (
+    ComponentStarting,
+    Notice,
+    StartFailed,
+    WorkflowQuarantined,
+)
 from minions.store import MemoryStore
 
 OPTIONS = GruOptions(grace=1, start_timeout=2, settle=0.01)
@@ -230,6 +237,64 @@ async def test_a_config_that_raises_leaves_nothing(
         assert gru.snapshot().orchestrations == {}
         monkeypatch.setattr(Settings, "throws", None)
         await gru.start_minion(Configured, Outside, config=source)
+        await gru.stop()
+
+
+# So are an instance and a value from elsewhere that cannot be made.
+
+
+class Made(Resource):
+    throws: ClassVar[type[BaseException] | None] = None
+
+    def __init__(self) -> None:
+        if self.throws is not None:
+            throw(self.throws)()
+
+
+class Elsewhere:
+    throws: ClassVar[type[BaseException] | None] = None
+
+
+def make_elsewhere() -> Any:
+    if Elsewhere.throws is not None:
+        throw(Elsewhere.throws)()
+    return contextlib.nullcontext(Elsewhere())
+
+
+@component_id("values-making")
+class Making(Minion[Number, Nothing]):
+    made: Made
+    elsewhere: Elsewhere
+
+    @minion_step
+    async def pass_by(self) -> None: ...
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("what", [Made, Elsewhere], ids=lambda w: w.__name__)
+async def test_an_instance_that_cannot_be_made_fails_its_start(
+    kind: type[BaseException],
+    what: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
+) -> None:
+    notices: list[Notice] = []
+    monkeypatch.setattr(what, "throws", kind)
+    async with open_gru(None, options=OPTIONS) as gru:
+        gru._bus.listeners.append(notices.append)
+        gru.provide(Elsewhere, make_elsewhere)
+
+        with pytest.raises(StartError) as caught:
+            await gru.start_minion(Making, Outside)
+
+        # Python itself lets no StopIteration out of a coroutine.
+        expected = RuntimeError if kind is StopIteration else kind
+        assert type(caught.value.__cause__) is expected
+        assert sum(isinstance(n, StartFailed) for n in notices) == 1
+        await trio.sleep(1)
+        assert gru.snapshot().components == {}
+        monkeypatch.setattr(what, "throws", None)
+        await gru.start_minion(Making, Outside)
         await gru.stop()
 
 
