@@ -82,6 +82,11 @@ class InExit(Hooks):
         await self.world.act()
 
 
+@component_id("hostile-beside")
+class Beside(Resource):
+    """With it, no place among the others holds their user: its leases do."""
+
+
 class Above(Resource):
     """Needs the culprit, and leaves before it goes."""
 
@@ -90,7 +95,9 @@ class Above(Resource):
 
 
 def above(hooks: type) -> type:
-    made = type("Above", (Above,), {"__annotations__": {"below": hooks}})
+    made = type(
+        "Above", (Above,), {"__annotations__": {"below": hooks, "beside": Beside}}
+    )
     return component_id(f"{component_identity(hooks)}-above")(made)
 
 
@@ -127,7 +134,7 @@ def play(bench: Any, hooks: type) -> None:
     bench.play(
         begin,
         culprit=hooks,
-        needs=[(user, hooks), (hooks, Base)],
+        needs=[(user, hooks), (user, Beside), (hooks, Base)],
         when=leaving if last else None,
         untold=hooks is InDrain and bench.world.misdeed.is_cancellation,
     )
