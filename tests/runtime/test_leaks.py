@@ -279,6 +279,24 @@ def log_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL + 1, "minions.runtime")
 
 
+async def test_restarts_keep_nothing_of_earlier_lives(
+    autojump_clock: MockClock,
+) -> None:
+    def instances() -> int:
+        gc.collect()
+        return sum(isinstance(found, Service) for found in gc.get_objects())
+
+    async with open_gru(None, options=OPTIONS) as gru:
+        gru.provide(Client, make_client, name="eu")
+        await gru.start(Service)
+        for _ in range(10):
+            await gru.restart(Managed)
+            await gru.wait_up(Service)
+
+        assert instances() == 1
+        await gru.stop()
+
+
 async def test_sixty_grus_leave_nothing(autojump_clock: MockClock) -> None:
     before, after = await compare(each_in_a_gru_of_its_own(None, 1), 20, 60)
 

@@ -151,7 +151,10 @@ class Runner:
         async with trio.open_nursery() as frame:
             incarnation.frame = frame
             incarnation.works.up()
-            frame.start_soon(self._host, incarnation, name=f"{incarnation}/nursery")
+            # In the new context: the old one knows, and keeps, the life before.
+            incarnation.runner_task.context.run(
+                frame.start_soon, self._host, incarnation, name=f"{incarnation}/nursery"
+            )
             await incarnation.nursery_open.wait()
             try:
                 await self._between_scopes(incarnation)

@@ -62,15 +62,20 @@ class Watchdog:
     async def run(self) -> None:
         """Report overruns until cancelled."""
         while True:
-            now = trio.current_time()
-            for key, watch in list(self._watches.items()):
-                if watch.deadline <= now:
-                    del self._watches[key]
-                    self.on_stuck(watch.thing, watch.stage)
+            self._report_overdue()
             deadlines = (watch.deadline for watch in self._watches.values())
             self._next_at = min(deadlines, default=math.inf)
             with trio.CancelScope(deadline=self._next_at) as self._sleep:
                 await trio.sleep_forever()
+
+    def _report_overdue(self) -> None:
+        # A function of its own: what it has looked at last must not stay alive in
+        # the frame of a task that sleeps.
+        now = trio.current_time()
+        for key, watch in list(self._watches.items()):
+            if watch.deadline <= now:
+                del self._watches[key]
+                self.on_stuck(watch.thing, watch.stage)
 
 
 def stacks_of(thing: Watched) -> str:
