@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -152,8 +153,9 @@ class Runner:
             incarnation.frame = frame
             incarnation.works.up()
             # In the new context: the old one knows, and keeps, the life before.
+            host, name = partial(self._host, incarnation), f"{incarnation}/nursery"
             incarnation.runner_task.context.run(
-                frame.start_soon, self._host, incarnation, name=f"{incarnation}/nursery"
+                partial(frame.start_soon, host, name=name)
             )
             await incarnation.nursery_open.wait()
             try:
