@@ -68,16 +68,22 @@ class CrashReport:
 
 def leaves_of(exc: BaseException) -> list[BaseException]:
     """Take exception groups apart, however deep."""
-    if not isinstance(exc, BaseExceptionGroup):
-        return [exc]
-    return [leaf for inner in exc.exceptions for leaf in leaves_of(inner)]
+    leaves: list[BaseException] = []
+    waiting = [exc]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, BaseExceptionGroup):
+            waiting.extend(reversed(found.exceptions))
+        else:
+            leaves.append(found)
+    return leaves
 
 
 def report_of(exc: BaseException) -> CrashReport:
     """Turn an exception into text; its own ``__str__`` may fail."""
     try:
         text = "".join(traceback.format_exception(exc))
-    except Exception:  # noqa: BLE001  # a user's __str__ that raises
+    except BaseException:  # noqa: BLE001  # a user's __str__ that raises
         text = "".join(traceback.format_tb(exc.__traceback__))
     return CrashReport(tuple(_leaf(leaf) for leaf in leaves_of(exc)), text)
 
@@ -89,7 +95,7 @@ def _leaf(exc: BaseException) -> CrashLeaf:
         name = f"{kind.__module__}.{name}"
     try:
         message = str(exc)
-    except Exception as error:  # noqa: BLE001  # a user's __str__ that raises
+    except BaseException as error:  # noqa: BLE001  # a user's __str__ that raises
         message = f"<its text raised {type(error).__qualname__}>"
     return CrashLeaf(name, message)
 

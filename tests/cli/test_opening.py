@@ -11,23 +11,24 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from minions.cli import main
-from minions.runtime import opening
-from minions.runtime.restore import restore
-from minions.store import MemoryStore, StateStore
+from minions.runtime.restore import Restorer
+from minions.store import MemoryStore
 
 
 def signalled_while_opening(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Let signals come, and be heard, before the state has been read."""
 
-    async def slow(store: StateStore, *args: Any) -> Any:
+    restore = Restorer.restore
+
+    async def slow(self: Restorer, max_crashes: int) -> Any:
         # The check of the system, before it runs, opens one in memory.
-        for _ in range(0 if isinstance(store, MemoryStore) else times):
+        for _ in range(0 if isinstance(self._store, MemoryStore) else times):
             signal.raise_signal(signal.SIGTERM)
             await wait_all_tasks_blocked()
             await trio.lowlevel.checkpoint()
-        return await restore(store, *args)
+        return await restore(self, max_crashes)
 
-    monkeypatch.setattr(opening, "restore", slow)
+    monkeypatch.setattr(Restorer, "restore", slow)
 
 
 def test_the_first_signal_stops_what_is_not_open_yet_in_order(

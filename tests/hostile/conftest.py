@@ -733,30 +733,8 @@ def bench(misdeed: Misdeed, ending: Ending) -> Bench:
 
 
 # What does not hold yet, by the names of the cases: why, and whether the case ends.
-KNOWN = {
-    r"raise_an_unspeakable_tantrum-": ("a report lets a __str__ throw", False),
-    r"raise_an_old_cancellation-.*-hostile-(source-)?(startup|enter|shutdown|exit)": (
-        "a start or a release that ends so is reported as nothing",
-        True,
-    ),
-    r"raise_an_old_cancellation-.*-hostile-(step|needy|draining)": (
-        "a step that ends so cancels the tasks of all others, for ever",
-        False,
-    ),
-    r"old_cancellation_is_no_interruption": (
-        "a step that raises one in a group is interrupted, for ever",
-        False,
-    ),
-    r"quarantined\[Touchy-(Tantrum|GeneratorExit)": (
-        "to look at a workflow lets out what its event throws",
-        True,
-    ),
-    r"(startup|shutdown)-start_one_that_needs_it": (
-        "a start waits for its own caller",
-        True,
-    ),
-    r"only\[Returns-": ("what a step returns is asked outside its boundary", True),
-}
+KNOWN: dict[str, tuple[str, bool]] = {}
+"""By pattern of a test's name: what is wrong still, and whether the test ends."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

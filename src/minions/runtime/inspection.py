@@ -157,7 +157,7 @@ class Inspector:
         if codecs is not None:
             try:
                 return codecs.event.decode(record.event), codecs.context_of(record)
-            except Exception:  # noqa: BLE001, S110  # shown as plain data instead
+            except BaseException:  # noqa: BLE001, S110  # shown as plain data instead
                 pass
         return _printable(record.event), _printable(record.context)
 

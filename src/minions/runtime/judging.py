@@ -8,6 +8,8 @@ meanwhile, the step was interrupted, whatever it raised.
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import trio
 
@@ -21,10 +23,19 @@ from minions.runtime.work import Work
 from minions.supervise import Group, Incarnation
 from minions.workflow.transitions import judge, retry
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "is_cancelled"]
 
 # In characters: what a record says of its last failure.
 _LONGEST = 500
+
+
+def is_cancelled() -> bool:
+    """Say whether a cancellation is due here; else one that is raised was kept."""
+    return trio.current_effective_deadline() == -math.inf
+
+
+def _holds_cancelled(exc: BaseException) -> bool:
+    return any(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(exc))
 
 
 class Judge:
@@ -53,8 +64,7 @@ class Judge:
         if self._group.leave_if_exit(exc):
             self.interrupted(work, exc)
             return
-        cancelled = any(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(exc))
-        if cancelled or self._is_interrupted():
+        if (is_cancelled() and _holds_cancelled(exc)) or self._is_interrupted():
             self.interrupted(work, exc)
             # Under a cancelled scope this is where the task ends.
             await trio.lowlevel.checkpoint()
@@ -126,6 +136,13 @@ class Judge:
             self.interrupted(work, exc)
         else:
             self.quarantine(work, "incompatible", exc)
+
+    def refused(self, work: Work, exc: BaseException) -> None:
+        """Judge what was raised by what a step has returned."""
+        if self._group.leave_if_exit(exc):
+            self.interrupted(work, exc)
+        else:
+            self.failed(work, exc)
 
     def failed(self, work: Work, exc: BaseException) -> None:
         """End or quarantine a workflow, as its class says."""

@@ -15,10 +15,11 @@ import trio
 
 from minions.declare.binding import WorkflowCell, WorkflowInfo, current_workflow
 from minions.declare.outcomes import After
-from minions.errors import DefinitionError, SnapshotError, StoreFullError
+from minions.errors import SnapshotError, StoreFullError
 from minions.runtime.calls import call_user
 from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.effects import StepPort
+from minions.runtime.judging import Judge, is_cancelled
 from minions.runtime.work import Work
 from minions.workflow.record import END, WorkflowRecord
 from minions.workflow.transitions import (
@@ -32,7 +33,6 @@ from minions.workflow.transitions import (
 
 if TYPE_CHECKING:
     from minions.runtime.crew import Desk
-    from minions.runtime.judging import Judge
 
 __all__ = ["Walker"]
 
@@ -69,8 +69,11 @@ class Walker:
             current_workflow.set(cell)
             try:
                 outcome = await self._step(cell)
-            except trio.Cancelled:
-                raise
+            except trio.Cancelled as exc:
+                if is_cancelled():
+                    raise
+                await self._judge.raised(work, cell, exc)  # kept from elsewhere
+                return
             except BaseException as exc:  # noqa: BLE001  # judged there
                 await self._judge.raised(work, cell, exc)
                 return
@@ -172,11 +175,11 @@ class Walker:
         try:
             following = self._steps.follow(cell.workflow.step, outcome)
             effects = port.prepare()
-        except DefinitionError as exc:
-            self._judge.failed(work, exc)
-            return None
         except StoreFullError as exc:
             await self._judge.raised(work, cell, exc)
+            return None
+        except BaseException as exc:  # noqa: BLE001  # what it returned is the user's
+            self._judge.refused(work, exc)
             return None
         try:
             saved = self._commit(work, cell, following, effects)
