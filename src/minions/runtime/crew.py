@@ -1,9 +1,9 @@
 """Who works on which workflow of a minion, and how many at once.
 
-A worker is a task.  It takes one workflow after the other as long as some are ready,
-each in a fresh copy of the orchestration's context, so that nothing of one is seen in
-the next; then it ends.  A task, and a scope to cancel it by, for each workflow would
-cost as much as two steps.
+A worker is a task.  It takes one workflow after the other, each in a fresh copy of the
+orchestration's context, so that nothing of one is seen in the next.  It waits for
+more while any workflow is in the table, and ends when there is none.  A task, and a
+scope to cancel it by, for each workflow would cost as much as two steps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import outcome
 import trio
 
 from minions.declare.specification import MinionSpec
@@ -32,6 +33,9 @@ from minions.runtime.work import Work
 from minions.supervise import Group, Incarnation
 
 __all__ = ["Crew", "Desk"]
+
+
+_MOST_IDLE = 256
 
 
 @attrs.frozen(eq=False)
@@ -69,6 +73,8 @@ class Crew:
         self._pacer = Pacer(group.options.resume_rate, group.random)
         self._suspicion = Suspicion()
         self._is_pausing = False
+        # Workers that wait for a workflow.
+        self._idle: list[trio.lowlevel.Task] = []
         # Set when it begins.
         self._minion: Any = None
         self._nursery: trio.Nursery | None = None
@@ -110,6 +116,11 @@ class Crew:
     def dispatch(self) -> None:
         """Start what is ready, as far as there is room."""
         while (work := self._take()) is not None:
+            if self._idle:
+                worker = self._idle.pop()
+                self._dress(worker, work)
+                trio.lowlevel.reschedule(worker, outcome.Value(work))
+                continue
             assert self._nursery is not None
             self._desk.context.run(
                 partial(self._nursery.start_soon, self._run, work, name=work.id)
@@ -169,10 +180,32 @@ class Crew:
                     break
                 following = self._take()
                 if following is not None:
-                    task.context = self._desk.context.copy()
-                    task.name = following.id
+                    self._dress(task, following)
                     await trio.lowlevel.cancel_shielded_checkpoint()
+                elif self._table.works and len(self._idle) < _MOST_IDLE:
+                    following = await self._wait(task)
         self.dispatch()
+
+    def _dress(self, worker: trio.lowlevel.Task, work: Work) -> None:
+        """Give a worker a fresh context, which it has from its next turn on."""
+        worker.context = self._desk.context.copy()
+        worker.name = work.id
+
+    async def _wait(self, task: trio.lowlevel.Task) -> Work | None:
+        """Wait for a workflow; ``None``: there will be none."""
+        self._idle.append(task)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._idle.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        following: Work | None = await trio.lowlevel.wait_task_rescheduled(abort)
+        return following
+
+    def _dismiss(self) -> None:
+        """Let the workers go that wait: nothing is left."""
+        while self._idle:
+            trio.lowlevel.reschedule(self._idle.pop(), outcome.Value(None))
 
     async def _run_one(self, work: Work, scope: trio.CancelScope) -> None:
         assert self._walker is not None
@@ -191,6 +224,8 @@ class Crew:
             if self._table.running == 0:
                 self._on_idle()
             self._cleared(work)
+            if not self._table.works:
+                self._dismiss()
 
     def _cleared(self, work: Work) -> None:
         """Hear that a suspect has ended a step, or runs no longer."""

@@ -134,36 +134,40 @@ class Walker:
         if step == END:
             self._finish(work, context)
             return None
-        return self._cell(work, step, event, context, received=received)
+        started_at = datetime.fromtimestamp(record.accepted_at, UTC)
+        port = StepPort(work, codecs, self._desk.outlets)
+        info = WorkflowInfo(
+            work.id,
+            self._table.id,
+            step,
+            record.attempt + 1,
+            started_at,
+            received,
+            port,
+        )
+        return WorkflowCell(self._minion, event, context, info, port)
 
     def _next_cell(self, work: Work, cell: WorkflowCell) -> WorkflowCell | None:
         """Make the cell of the next step, with the objects that are there."""
-        record = work.record
-        received = None
+        record, received = work.record, None
         if record.received_type:
             try:
                 received = self._desk.codecs.received(record)
             except BaseException as exc:  # noqa: BLE001  # user classes decode, too
                 self._judge.undecodable(work, exc)
                 return None
-        return self._cell(
-            work, record.step, cell.event, cell.context, received=received
-        )
-
-    def _cell(
-        self, work: Work, step: str, event: Any, context: Any, *, received: Any
-    ) -> WorkflowCell:
         port = StepPort(work, self._desk.codecs, self._desk.outlets)
+        info = cell.workflow
         info = WorkflowInfo(
-            work.id,
-            self._table.id,
-            step,
-            work.record.attempt + 1,
-            datetime.fromtimestamp(work.record.accepted_at, UTC),
+            info.id,
+            info.orchestration_id,
+            record.step,
+            1,
+            info.started_at,
             received,
             port,
         )
-        return WorkflowCell(self._minion, event, context, info, port)
+        return WorkflowCell(self._minion, cell.event, cell.context, info, port)
 
     # After a step.
 
