@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -399,3 +400,94 @@ def test_the_nearest_mount_counts(tmp_path: Path) -> None:
 
 def test_a_boot_has_a_name() -> None:
     assert boot_id() == boot_id()
+
+
+async def test_a_start_that_fails_late_leaves_the_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was closed in order, and nobody has used it since."""
+    folder = tmp_path / "state"
+    await fill(folder)
+    before = listing(folder)
+
+    def refuse(*_: object) -> None:
+        raise lmdb.DiskError("mdb_txn_begin")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minions.store.lmdb_store._open_databases", refuse)
+        with pytest.raises(StoreError, match="DiskError"):
+            async with open_lmdb_store(folder):
+                pass
+
+    assert listing(folder) == before
+    async with open_lmdb_store(folder) as store:
+        assert not store.unclean  # type: ignore[attr-defined]
+
+
+async def test_a_killed_first_start_is_begun_anew(tmp_path: Path) -> None:
+    """Nothing was acknowledged there, so that torn data are no damage."""
+    folder = tmp_path / "state"
+    await fill(folder)
+    edit_mark(folder, state="new")
+    os.truncate(folder / "data.mdb", 4096)
+
+    async with open_lmdb_store(folder) as store:
+        assert await store.page(RECORD) == []
+
+
+async def test_a_lock_file_that_was_taken_away_locks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that is refused takes its lock file away; ours must be another then."""
+    folder = tmp_path / "state"
+    await fill(folder)
+    flock = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        (folder / "minions.lock").unlink()
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    async with open_lmdb_store(folder):
+        with pytest.raises(StoreLockedError):
+            async with open_lmdb_store(folder):
+                pass
+
+
+async def test_a_refused_start_takes_its_lock_file_away_while_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "state"
+    await fill(folder)
+    (folder / "minions.lock").unlink()
+    (folder / "data.mdb").write_bytes(b"")
+    there: list[bool] = []
+    close = os.close
+
+    def watched(fd: int) -> None:
+        there.append((folder / "minions.lock").exists())
+        close(fd)
+
+    monkeypatch.setattr(os, "close", watched)
+    with pytest.raises(StoreError, match="it is empty"):
+        async with open_lmdb_store(folder):
+            pass
+
+    assert there == [False]
+
+
+async def test_what_cannot_be_taken_away_hides_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk deletes fail, too."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "rmdir", refuse)
+    with pytest.raises(StoreFullError, match="expected room on the disk"):
+        async with open_lmdb_store(tmp_path / "state"):
+            pass

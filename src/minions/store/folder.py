@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 import socket
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -33,20 +34,23 @@ from minions.errors import (
     StoreLockedError,
     StoreVersionError,
 )
-from minions.store.datafile import DATA_FILE, check_data_file
+from minions.store import migrate
+from minions.store.backups import remedy_for
+from minions.store.datafile import (
+    DATA_FILE,
+    Suspicion,
+    check_data_file,
+    checksum_of,
+)
 from minions.store.machine import boot_id, file_system_of, is_network
+from minions.store.mark import APPLICATION, MARK, NEW_MARK, write_mark
 from minions.store.port import Durability
+from minions.store.total import fits_total
 
-__all__ = ["FORMAT", "StateFolder", "claim_folder", "translate_os_error"]
+__all__ = ["StateFolder", "claim_folder", "translate_os_error"]
 
-FORMAT = 1
-"""The format of the folder; raised by a change that older versions cannot read."""
-
-_MARK = "minions.json"
-_NEW_MARK = "minions.json.new"
 _LOCK = "minions.lock"
 _LMDB_LOCK = "lock.mdb"
-_APPLICATION = "minions"
 
 _State = Literal["new", "open", "closed"]
 
@@ -57,34 +61,86 @@ class StateFolder:
 
     path: Path
     durability: Durability
-    unclean: bool
-    """Whether its last user did not close it."""
+    found: dict[str, Any]
+    """What it said of itself; empty if it is new."""
 
     _lock: int
     # What was made on the way here, newest first, to be taken away if it is refused.
     _made: contextlib.ExitStack
 
-    def mark(self, state: _State) -> None:
-        """Write down whether the store is in use; returns when that is on disk."""
-        new = self.path / _NEW_MARK
-        text = json.dumps(
-            {
-                "application": _APPLICATION,
-                "format": FORMAT,
-                "state": state,
-                "durability": self.durability,
-                "boot": boot_id(),
-            },
-            indent=2,
-        )
-        _remember(self._made, new)
-        with new.open("w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        _remember(self._made, self.path / _MARK)
-        new.replace(self.path / _MARK)
-        _sync_folder(self.path)
+    @property
+    def unclean(self) -> bool:
+        """Whether its last user did not close it."""
+        return _state_of(self.found) == "open"
+
+    def check_total(self, map_size: int) -> None:
+        """Refuse data that a loss of power has left as of no commit.
+
+        Raises:
+            StoreError: They are.
+            lmdb.Error: They cannot be read.
+        """
+        if _is_torn(self.found) and not fits_total(
+            self.path, map_size=map_size, max_dbs=migrate.MAX_DBS
+        ):
+            raise StoreError(
+                f"{self.path}: expected the data of one commit, found those of several:"
+                " power was lost before they were flushed (the durability was"
+                f" {self.found.get('durability')!r}); {remedy_for(self.path)}"
+            )
+
+    def migrate(self, map_size: int) -> migrate.Migrated | None:
+        """Bring the data to the present format, if they are of an older one.
+
+        Raises:
+            StoreError: See :func:`minions.store.migrate.migrate`, as for the others.
+        """
+        found = self.found
+        if not found or (
+            found["format"] == migrate.FORMAT and "migrating_from" not in found
+        ):
+            return None
+        done = migrate.migrate(self.path, found, map_size=map_size)
+        self.found = _read_mark(self.path)
+        return done
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuse data without a database that the folder knows to be there.
+
+        One whose name has lost a bit would be made anew, and be empty.
+
+        Raises:
+            StoreError: One is missing.
+        """
+        missing = sorted({*self.found.get("databases", ())} - {*names})
+        if missing:
+            raise StoreError(
+                f"{self.path}: expected the databases {', '.join(missing)}, found"
+                f" {', '.join(sorted(names)) or 'none'}; {remedy_for(self.path)}"
+            )
+
+    def mark(self, state: _State, names: Sequence[str] = ()) -> None:
+        """Write down whether the store is in use; returns when that is on disk.
+
+        Args:
+            state: What the next one who comes should know.
+            names: The databases that are there.
+        """
+        fields = {
+            "application": APPLICATION,
+            "format": migrate.FORMAT,
+            "state": state,
+            "durability": self.durability,
+            "boot": boot_id(),
+            "databases": sorted(names),
+        }
+        if state == "closed":
+            fields["checksum"] = checksum_of(self.path)
+        for name in (NEW_MARK, MARK):
+            _remember(self._made, self.path / name)
+        if self.found:
+            _undo_by(self._made, write_mark, self.path, self.found)
+        write_mark(self.path, fields)
 
     def expect_data(self) -> None:
         """Say that LMDB makes its files now."""
@@ -130,13 +186,16 @@ def claim_folder(
         try:
             if not path.exists():
                 path.mkdir(mode=0o700)
-                made.callback(path.rmdir)
+                _undo_by(made, path.rmdir)
             lock = _take_lock(path, made)
             mark = _read_mark(path)
-            folder = StateFolder(
-                path, durability, mark.get("state") == "open", lock, made
-            )
-            _check_data(path, mark)
+            if _state_of(mark) == "new":
+                # Nothing was ever acknowledged here, and what there is may be torn.
+                (path / DATA_FILE).unlink(missing_ok=True)
+                mark = {}
+            else:
+                _check_data(path, mark)
+            folder = StateFolder(path, durability, mark, lock, made)
             if not mark:
                 folder.mark("new")
         except OSError as exc:
@@ -162,26 +221,25 @@ def _read_mark(path: Path) -> dict[str, Any]:
     """Read what the folder says of itself; empty for a new one."""
     try:
         names = set(os.listdir(path))  # noqa: PTH208  # names are all that is asked
-        if not names - {_LOCK, _NEW_MARK}:
+        if not names - {_LOCK, NEW_MARK}:
             _check_writable(path)
             return {}
-        if _MARK not in names:
-            raise _foreign(path, f"{len(names)} entries and no {_MARK}")
-        text = (path / _MARK).read_text()
+        if MARK not in names:
+            raise _foreign(path, f"{len(names)} entries and no {MARK}")
+        text = (path / MARK).read_text()
     except OSError as exc:
         raise translate_os_error(path, exc) from exc
     try:
         mark = json.loads(text)
     except ValueError as exc:
         raise StoreError(
-            f"{path / _MARK}: expected JSON, found {exc}; restore the state folder"
-            " from a copy of it"
+            f"{path / MARK}: expected JSON, found {exc}; {remedy_for(path)}"
         ) from exc
-    if not isinstance(mark, dict) or mark.get("application") != _APPLICATION:
-        raise _foreign(path, f"a {_MARK} of another program")
-    if mark.get("format") != FORMAT:
+    if not isinstance(mark, dict) or mark.get("application") != APPLICATION:
+        raise _foreign(path, f"a {MARK} of another program")
+    if not migrate.is_known(mark):
         raise StoreVersionError(
-            f"{path}: expected a state folder of format {FORMAT}, found format"
+            f"{path}: expected a state folder of format {migrate.FORMAT}, found format"
             f" {mark.get('format')}; open it with the version of minions that wrote"
             " it, or a newer one"
         )
@@ -205,18 +263,30 @@ def _check_writable(path: Path) -> None:
 
 def _take_lock(path: Path, made: contextlib.ExitStack) -> int:
     name = path / _LOCK
-    _remember(made, name)
-    lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        held = os.pread(lock, 4096, 0)
+    while True:
+        fresh = not name.exists()
+        lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            held = os.pread(lock, 4096, 0)
+            os.close(lock)
+            # The file is the holder's, though it came into being only just now.
+            made.pop_all()
+            raise _locked(path, held) from exc
+        except BaseException:
+            os.close(lock)
+            raise
+        if _is_at(lock, name):
+            break
+        # Its maker was refused and took it away in between: a lock on it is none.
         os.close(lock)
-        # The file is the holder's, though it came into being only just now.
-        made.pop_all()
-        raise _locked(path, held) from exc
     made.callback(os.close, lock)
-    made.callback(_write_lock, lock, os.pread(lock, 4096, 0))
+    # Taken away while it is locked, or it could be another's by then.
+    if fresh:
+        _undo_by(made, name.unlink)
+    else:
+        _undo_by(made, _write_lock, lock, os.pread(lock, 4096, 0))
     holder = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -224,6 +294,13 @@ def _take_lock(path: Path, made: contextlib.ExitStack) -> int:
     }
     _write_lock(lock, json.dumps(holder).encode() + b"\n")
     return lock
+
+
+def _is_at(file: int, name: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), name.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _write_lock(lock: int, text: bytes) -> None:
@@ -247,29 +324,54 @@ def _locked(path: Path, held: bytes) -> StoreLockedError:
 
 
 def _check_data(path: Path, mark: dict[str, Any]) -> None:
-    state = mark.get("state", "new")
     if not (path / DATA_FILE).exists():
-        if state != "new":
-            raise StoreError(
-                f"{path}: expected the data file {DATA_FILE}, found none; restore"
-                " the state folder from a copy of it, with all its files"
-            )
-        return
-    lost_power = mark.get("boot") != boot_id() or not mark.get("boot")
-    flushed = mark.get("durability") == "fsync"
-    suspect = state != "closed" and not flushed and lost_power
-    check_data_file(path, suspect=suspect)
+        raise StoreError(
+            f"{path}: expected the data file {DATA_FILE}, found none;"
+            f" {remedy_for(path)}"
+        )
+    unclean = _state_of(mark) == "open"
+    # A backup may be a compact copy, beside the mark of what it is a copy of.
+    known = None if "backup_of" in mark else mark.get("checksum")
+    suspicion = Suspicion(
+        unclean=unclean,
+        lost_power=unclean and _rebooted(mark),
+        torn=_is_torn(mark),
+        checksum=known,
+    )
+    check_data_file(path, suspicion)
+
+
+def _is_torn(mark: dict[str, Any]) -> bool:
+    """Say whether power was lost, or may have been, before all was flushed."""
+    unclean = _state_of(mark) == "open"
+    return unclean and mark.get("durability") != "fsync" and _rebooted(mark)
+
+
+def _rebooted(mark: dict[str, Any]) -> bool:
+    """Say whether the machine was started anew since, or may have been."""
+    return mark.get("boot") != boot_id() or not mark.get("boot")
+
+
+def _state_of(mark: dict[str, Any]) -> _State:
+    """Say how the folder was left; what says nothing was not closed."""
+    if not mark:
+        return "new"
+    state: _State = mark["state"] if mark.get("state") in {"new", "closed"} else "open"
+    return state
 
 
 def _remember(made: contextlib.ExitStack, path: Path) -> None:
     # To be taken away if the folder is refused, unless it was there before.
     if not path.exists():
-        made.callback(path.unlink, missing_ok=True)
+        _undo_by(made, path.unlink)
 
 
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _undo_by(
+    made: contextlib.ExitStack, undo: Callable[..., object], *args: object
+) -> None:
+    def quietly() -> None:
+        # On a full disk deletes fail, too; what is told is why it was refused.
+        with contextlib.suppress(OSError):
+            undo(*args)
+
+    made.callback(quietly)

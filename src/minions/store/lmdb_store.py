@@ -16,7 +16,6 @@ Source:
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -27,9 +26,11 @@ from typing import Any, TypeVar
 import lmdb
 import trio
 
-from minions.errors import StoreError, StoreFullError, StoreVersionError
+from minions.errors import StoreError
 from minions.store.folder import StateFolder, claim_folder, translate_os_error
 from minions.store.group_commit import Entry, QueuedStore
+from minions.store.lmdb_errors import translate_error, unreadable
+from minions.store.migrate import MAX_DBS, Migrated
 from minions.store.port import (
     MAX_RECORD,
     Durability,
@@ -38,11 +39,10 @@ from minions.store.port import (
     StateStore,
     StoreStatistics,
 )
+from minions.store.total import TOTAL_DB, Total, forget_total
 
 __all__ = ["open_lmdb_store"]
 
-# Room for keyspaces of later versions.
-_MAX_DBS = 64
 _PAGE = 1000
 _MAP_SIZE = 16 * 2**30
 _PATIENCE = 30.0
@@ -58,6 +58,7 @@ async def open_lmdb_store(
     map_size: int = _MAP_SIZE,
     max_record: int = MAX_RECORD,
     notify: Notify | None = None,
+    notify_migrated: Callable[[Migrated], None] | None = None,
     allow_network: bool = False,
     patience: float = _PATIENCE,
 ) -> AsyncGenerator[StateStore, None]:
@@ -74,6 +75,9 @@ async def open_lmdb_store(
         max_record: The largest value, in bytes.
         notify: Called with the error when commits begin to fail, and with ``None``
             when they succeed again.
+        notify_migrated: Called once the folder was brought from an older format to
+            the present one, with both and with the path of the copy that was made
+            before.
         allow_network: Do not refuse a network file system.
         patience: Seconds for which the end of the block waits for a disk that
             refuses writes, before it gives them up.
@@ -89,13 +93,7 @@ async def open_lmdb_store(
         Honoured before the folder is opened, and in the block.
     """
     inline = not _has_system_clock()
-    limiter = trio.CapacityLimiter(1)
-
-    async def call(sync_fn: Callable[[], T]) -> T:
-        if inline:
-            return sync_fn()
-        return await trio.to_thread.run_sync(sync_fn, limiter=limiter)
-
+    call = _call_inline if inline else _call_in_thread
     await trio.lowlevel.checkpoint()
     store = LmdbStore(
         durability=durability,
@@ -109,12 +107,24 @@ async def open_lmdb_store(
     )
     await call(lambda: store.open(claim))
     try:
+        if store.migrated is not None and notify_migrated is not None:
+            notify_migrated(store.migrated)
         async with store.writing(patience):
             yield store
     finally:
         # A thread is not abandoned: the shield lets it begin.
         with trio.move_on_after(patience, shield=True):
             await call(store.shut)
+
+
+async def _call_inline(sync_fn: Callable[[], T]) -> T:
+    return sync_fn()
+
+
+async def _call_in_thread(sync_fn: Callable[[], T]) -> T:
+    # A folder waits for no other one's, and the limiter of all others' threads may
+    # be used up.
+    return await trio.to_thread.run_sync(sync_fn, limiter=trio.CapacityLimiter(1))
 
 
 def _has_system_clock() -> bool:
@@ -136,6 +146,14 @@ class LmdbStore(QueuedStore):
         # None before it is open, after it is closed, and while it is broken.
         self._env: lmdb.Environment | None = None
         self._dbs: dict[Keyspace, Any] = {}
+        # None if commits are flushed.
+        self._total: Total | None = None
+        self.migrated: Migrated | None = None
+
+    @property
+    def unclean(self) -> bool:
+        """Whether the folder's last user ended without closing it."""
+        return self._folder is not None and self._folder.unclean
 
     def open(self, claim: Callable[[], StateFolder]) -> None:
         """Claim the folder and open the environment, or leave no trace."""
@@ -143,11 +161,18 @@ class LmdbStore(QueuedStore):
         try:
             folder.expect_data()
             self._folder = folder
+            folder.check_total(self._map_size)
+            self.migrated = folder.migrate(self._map_size)
             env = self._open_environment()
-            if folder.unclean:
-                # What its last user did not flush must not be torn by our flushes.
-                env.sync(True)
-            folder.mark("open")
+            if not folder.found:
+                # On disk before the mark: afterwards an empty file is a damaged one.
+                _open_databases(env, self._durability)
+            # What its last user did not flush must not be torn by our flushes.
+            env.sync(True)
+            names = _names_in(env)
+            folder.check_names(names)
+            folder.mark("open", names)
+            self._dbs, self._total = _open_databases(env, self._durability)
         except BaseException as exc:
             if self._env is not None:
                 self._env.close()
@@ -168,9 +193,10 @@ class LmdbStore(QueuedStore):
                 self._used = _used(env)
                 if self._durability != "fsync":
                     env.sync(True)
+                names = _names_in(env)
                 env.close()
                 if not self._queue and self._trouble is None:
-                    folder.mark("closed")
+                    _mark_closed(folder, names)
         except (lmdb.Error, OSError) as exc:
             raise self._translate(exc) from exc
         finally:
@@ -181,7 +207,7 @@ class LmdbStore(QueuedStore):
         self._env = env = lmdb.open(
             str(self._folder.path),
             map_size=self._map_size,
-            max_dbs=_MAX_DBS,
+            max_dbs=MAX_DBS,
             sync=self._durability == "fsync",
             metasync=self._durability == "fsync",
             mode=0o600,
@@ -193,22 +219,30 @@ class LmdbStore(QueuedStore):
         # Grown before: the file remembers.
         self._map_size = env.info()["map_size"]
         env.reader_check()
-        with env.begin(write=True) as txn:
-            self._dbs = {
-                space: env.open_db(space.value.encode(), txn=txn) for space in Keyspace
-            }
         return env
 
     def _commit(self, batch: Sequence[Entry]) -> None:
-        dbs = self._dbs
+        # Each key once.  A value that is replaced by a shorter one within the same
+        # transaction keeps its pages, which `lmdb.verify` takes for damage.
+        last: dict[Keyspace, dict[bytes, bytes | None]] = {}
+        for writes, _ in batch:
+            for space, key, value in writes:
+                if space in last:
+                    last[space][key] = value
+                else:
+                    last[space] = {key: value}
         with self._environment().begin(write=True) as txn:
+            if self._total is not None:
+                self._total.write(txn, self._dbs, last)
+                return
             put, delete = txn.put, txn.delete
-            for writes, _ in batch:
-                for space, key, value in writes:
+            for space, values in last.items():
+                db = self._dbs[space]
+                for key, value in values.items():
                     if value is None:
-                        delete(key, db=dbs[space])
+                        delete(key, db=db)
                     else:
-                        put(key, value, db=dbs[space])
+                        put(key, value, db=db)
 
     def _recover(self, error: Exception) -> bool:
         env = self._env
@@ -232,32 +266,12 @@ class LmdbStore(QueuedStore):
             self._env = None
         # What it fails with, the next commit fails with.
         with suppress(lmdb.Error, OSError):
-            self._open_environment()
+            env = self._open_environment()
+            self._dbs, self._total = _open_databases(env, self._durability)
 
     def _translate(self, error: Exception) -> StoreError:
         path = None if self._folder is None else self._folder.path
-        if isinstance(error, StoreError):
-            return error
-        if isinstance(error, lmdb.MapFullError):
-            return StoreFullError(
-                f"{path}: the map of {self._map_size} bytes is full and cannot grow;"
-                " expected address space for twice as much; delete old records or"
-                " raise the limit of the process (ulimit -v)"
-            )
-        if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError):
-            return StoreVersionError(
-                f"{path}: expected a data file of LMDB 0.9, found another: {error};"
-                " open it with the version of minions that wrote it"
-            )
-        code = getattr(error, "code", None)
-        if isinstance(error, OSError):
-            code = error.errno
-        if path is not None and code in {errno.ENOSPC, errno.EDQUOT}:
-            return translate_os_error(path, OSError(code, str(error)))
-        return StoreError(
-            f"{path}: expected the disk to take a write, found"
-            f" {type(error).__name__}: {error}; see whether the disk is well"
-        )
+        return translate_error(error, path, self._map_size)
 
     async def read(self, keyspace: Keyspace, key: bytes) -> bytes | None:
         """Read one value; see :meth:`StateStore.read`."""
@@ -267,7 +281,7 @@ class LmdbStore(QueuedStore):
             with self._environment().begin() as txn:
                 return txn.get(key, db=self._dbs[keyspace])
         except lmdb.Error as exc:
-            raise _unreadable(self._folder, exc) from exc
+            raise unreadable(self._folder, exc) from exc
 
     async def page(
         self, keyspace: Keyspace, *, after: bytes | None = None, limit: int = 1000
@@ -279,29 +293,15 @@ class LmdbStore(QueuedStore):
             await trio.lowlevel.checkpoint()
             wanted = min(_PAGE, limit - len(found))
             try:
-                part = self._read_page(keyspace, after, wanted)
+                part = _read_page(
+                    self._environment(), self._dbs[keyspace], after, wanted
+                )
             except lmdb.Error as exc:
-                raise _unreadable(self._folder, exc) from exc
+                raise unreadable(self._folder, exc) from exc
             found += part
             if len(part) < wanted or len(found) >= limit:
                 return found
             after = part[-1][0]
-
-    def _read_page(
-        self, keyspace: Keyspace, after: bytes | None, limit: int
-    ) -> list[tuple[bytes, bytes]]:
-        found: list[tuple[bytes, bytes]] = []
-        with (
-            self._environment().begin(db=self._dbs[keyspace]) as txn,
-            txn.cursor() as cursor,
-        ):
-            more = cursor.first() if after is None else cursor.set_range(after)
-            if more and after is not None and cursor.key() == after:
-                more = cursor.next()
-            while more and len(found) < limit:
-                found.append(cursor.item())
-                more = cursor.next()
-        return found
 
     def statistics(self) -> StoreStatistics:
         """Say what the store is doing."""
@@ -337,11 +337,48 @@ class LmdbStore(QueuedStore):
         return f"<LmdbStore in {path}, {self._durability}, {self._state()}>"
 
 
-def _unreadable(folder: StateFolder | None, exc: lmdb.Error) -> StoreError:
-    return StoreError(
-        f"{folder and folder.path}: expected to read a record, found"
-        f" {type(exc).__name__}: {exc}; see whether the disk is well"
-    )
+def _open_databases(
+    env: lmdb.Environment, durability: Durability
+) -> tuple[dict[Keyspace, Any], Total | None]:
+    """Open the database of each keyspace; those that are not there are made."""
+    with env.begin(write=True) as txn:
+        dbs = {space: env.open_db(space.value.encode(), txn=txn) for space in Keyspace}
+        if durability == "fsync":
+            forget_total(env, txn)
+    return dbs, None if durability == "fsync" else Total(env)
+
+
+def _mark_closed(folder: StateFolder, names: list[str]) -> None:
+    try:
+        folder.mark("closed", names)
+    except OSError as exc:
+        error = translate_os_error(folder.path, exc)
+        raise type(error)(
+            f"{error}. All writes are saved, but the folder could not be marked as"
+            " closed: the next start takes this for an unclean end"
+        ) from exc
+
+
+def _names_in(env: lmdb.Environment) -> list[str]:
+    # A reader would leave its mark in the lock file of a folder that is refused.
+    with env.begin(write=True) as txn:
+        names = [bytes(key) for key, _ in txn.cursor()]
+    # The sum comes and goes with the durability.
+    return [name.decode(errors="replace") for name in names if name != TOTAL_DB]
+
+
+def _read_page(
+    env: lmdb.Environment, db: Any, after: bytes | None, limit: int
+) -> list[tuple[bytes, bytes]]:
+    found: list[tuple[bytes, bytes]] = []
+    with env.begin(db=db) as txn, txn.cursor() as cursor:
+        more = cursor.first() if after is None else cursor.set_range(after)
+        if more and after is not None and cursor.key() == after:
+            more = cursor.next()
+        while more and len(found) < limit:
+            found.append(cursor.item())
+            more = cursor.next()
+    return found
 
 
 def _used(env: lmdb.Environment) -> int:
