@@ -579,14 +579,14 @@ async def config_that_does_not_fit(bench: Bench) -> Call:
 @row(
     StoreVersionError,
     "/state: ",
-    "expected a state folder of format 1",
-    "found format 2",
+    "expected a state folder of format 2",
+    "found format 3",
     "open it with the version of minions that wrote it",
 )
 async def folder_of_a_newer_format(bench: Bench) -> Call:
     await bench.use()
     mark = bench.folder / "minions.json"
-    mark.write_text(json.dumps({**json.loads(mark.read_text()), "format": 2}))
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), "format": 3}))
     return bench.opening
 
 

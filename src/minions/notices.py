@@ -31,6 +31,7 @@ __all__ = [
     "ShutdownFailed",
     "SourceFailed",
     "StartFailed",
+    "StoreMigrated",
     "StoreRecovered",
     "StoreTrouble",
     "SubscriptionsWaiting",
@@ -283,6 +284,20 @@ class StoreTrouble(Notice):
     """The store cannot commit; it tries again, and acknowledges nothing meanwhile."""
 
     error: str
+
+
+@attrs.frozen(kw_only=True)
+class StoreMigrated(Notice):
+    """A state folder of an older format was brought to the present one."""
+
+    old: int
+    """The format that it had."""
+
+    new: int
+    """The format that it has."""
+
+    copy: str
+    """The folder as it was before; it is yours to delete."""
 
 
 @attrs.frozen(kw_only=True)

@@ -54,7 +54,7 @@ def edit_mark(folder: Path, **changes: object) -> None:
 
 async def newer(folder: Path) -> None:
     await fill(folder)
-    edit_mark(folder, format=2)
+    edit_mark(folder, format=3)
 
 
 async def newer_lmdb(folder: Path) -> None:
@@ -125,7 +125,7 @@ async def lost_power(folder: Path) -> None:
         (
             newer,
             StoreVersionError,
-            "expected a state folder of format 1, found format 2",
+            "expected a state folder of format 2, found format 3",
         ),
         (newer_lmdb, StoreVersionError, "expected LMDB's data format 1, found"),
         (foreign, StoreError, "found 1 entries and no minions.json: it belongs to"),
@@ -421,7 +421,7 @@ async def test_a_start_that_fails_late_leaves_the_mark(
 
     assert listing(folder) == before
     async with open_lmdb_store(folder) as store:
-        assert not store.unclean  # type: ignore[attr-defined]
+        assert not store.unclean
 
 
 async def test_a_killed_first_start_is_begun_anew(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def look(folder: Path) -> tuple[dict[int, bytes], bool]:
     async def main() -> tuple[dict[int, bytes], bool]:
         async with open_lmdb_store(folder) as store:
             content = await store.page(RECORD)
-            unclean: bool = store.unclean  # type: ignore[attr-defined]
+            unclean: bool = store.unclean
             return {int(key): value for key, value in content}, unclean
 
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

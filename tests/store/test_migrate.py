@@ -283,9 +283,9 @@ async def test_the_unclean_end_before_is_not_forgotten(
             await content_of(folder)
 
     async with open_lmdb_store(folder) as store:
-        assert store.unclean  # type: ignore[attr-defined]
+        assert store.unclean
     async with open_lmdb_store(folder) as store:
-        assert not store.unclean  # type: ignore[attr-defined]
+        assert not store.unclean
 
 
 async def test_a_new_folder_needs_no_migration(tmp_path: Path, later: int) -> None:

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from minions.errors import DependencyLost, NotRunningError
-from minions.notices import Notice, StoreRecovered, StoreTrouble
+from minions.notices import Notice, StoreMigrated, StoreRecovered, StoreTrouble
 from minions.options import GruOptions
 from minions.runtime.bus import NoticeBus
 from minions.runtime.components import Components
@@ -33,6 +33,7 @@ from minions.runtime.subscriptions import Subscriptions
 from minions.runtime.waker import Waker
 from minions.store.lmdb_store import open_lmdb_store
 from minions.store.memory import MemoryStore
+from minions.store.migrate import Migrated
 from minions.store.port import StateStore
 from minions.supervise import Group, open_group
 
@@ -174,12 +175,18 @@ async def _open_store(
             notice = StoreTrouble(error=f"{type(error).__name__}: {error}")
         bus.publish(notice)
 
+    def tell_migrated(migrated: Migrated) -> None:
+        bus.publish(
+            StoreMigrated(old=migrated.old, new=migrated.new, copy=str(migrated.copy))
+        )
+
     async with open_lmdb_store(
         state,
         durability=options.durability,
         map_size=options.map_size,
         max_record=options.max_record,
         notify=tell,
+        notify_migrated=tell_migrated,
     ) as store:
         yield store
 

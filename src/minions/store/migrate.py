@@ -38,6 +38,7 @@ import lmdb
 from minions.errors import StoreError, StoreFullError
 from minions.store.datafile import DATA_FILE
 from minions.store.mark import MARK, sync_folder, write_mark
+from minions.store.migrations import hold_keys
 from minions.store.port import Keyspace
 from minions.store.total import forget_total
 
@@ -52,7 +53,7 @@ __all__ = [
     "migrate",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """The format of the folder; raised by a change that older versions cannot read."""
 
 # Room for keyspaces of later versions.
@@ -66,7 +67,7 @@ has no effect outside.  It deletes each key before it puts it, or finds it, in c
 an earlier migration has put it in the same transaction: ``lmdb.verify`` takes what
 LMDB makes of a long value that is overwritten there by a shorter one for damage."""
 
-MIGRATIONS: dict[int, Migration] = {}
+MIGRATIONS: dict[int, Migration] = {1: hold_keys}
 """By the format that each begins with, for every format before the present one that
 can still be opened."""
 

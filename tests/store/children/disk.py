@@ -56,7 +56,7 @@ async def tmpfs(folder: Path) -> None:
         print("deleted:", deleted.is_set(), await store.read(RECORD, b"early"))
         print("state:", store.statistics().state, told)
     async with open_lmdb_store(folder) as store:
-        print("saved:", len(await store.page(RECORD)), store.unclean)  # type: ignore[attr-defined]
+        print("saved:", len(await store.page(RECORD)), store.unclean)
 
 
 async def full_at_the_start(folder: Path) -> None:
@@ -80,7 +80,7 @@ async def full_at_the_start(folder: Path) -> None:
         print("at the end:", type(exc).__name__, exc)
     ballast.unlink()
     async with open_lmdb_store(folder) as store:
-        print("saved:", len(await store.page(RECORD)), store.unclean)  # type: ignore[attr-defined]
+        print("saved:", len(await store.page(RECORD)), store.unclean)
 
 
 async def full_at_the_end(folder: Path) -> None:
@@ -95,7 +95,7 @@ async def full_at_the_end(folder: Path) -> None:
         print("refused:", type(exc).__name__, exc)
     ballast.unlink()
     async with open_lmdb_store(folder) as store:
-        print("saved:", len(await store.page(RECORD)), store.unclean)  # type: ignore[attr-defined]
+        print("saved:", len(await store.page(RECORD)), store.unclean)
 
 
 async def space(folder: Path) -> None:

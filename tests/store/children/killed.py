@@ -32,7 +32,7 @@ async def main() -> None:
         migrate.MIGRATIONS[migrate.FORMAT] = double
         migrate.FORMAT += 1
     async with open_lmdb_store(Path(folder), durability=durability) as store:  # type: ignore[arg-type]
-        say(f"open {store.unclean}")  # type: ignore[attr-defined]
+        say(f"open {store.unclean}")
         for number in range(int(begin), int(end)):
             # The large one takes pages of its own.
             value = b"%d" % number * (5000 if number % 3 == 0 else 1)
