@@ -563,3 +563,37 @@ async def test_ids_are_known_to_the_next_process(
             await gru.stop()
     assert found[0] == found[1]
     assert log == ["heard 1"]
+
+
+class SleepsLong(Minion[Number, Memory]):
+    max_in_flight: ClassVar[int] = 100
+
+    @minion_step
+    async def first(self) -> After:
+        return After(3600)
+
+    @minion_step
+    async def second(self) -> None:
+        log.append("awake")
+
+
+async def test_who_sleeps_takes_no_task_and_no_place(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state, options=GruOptions(durability="none")) as gru:
+        orchestration = await gru.start_minion(SleepsLong, Source)
+        await emit(gru)
+        await wait_all_tasks_blocked()
+        before = trio.lowlevel.current_statistics().tasks_living
+        for number in range(500):
+            await emit(gru, number)
+        await wait_all_tasks_blocked()
+
+        look = gru.snapshot().orchestrations[orchestration.id]
+        assert (look.cold, look.running, look.ready) == (501, 0, 0)
+        assert trio.lowlevel.current_statistics().tasks_living == before
+
+        await trio.sleep(3700)  # five times as many as there is room for
+        assert len(log) == 501
+        assert trio.lowlevel.current_statistics().tasks_living == before
+        await gru.stop()
