@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
+import msgspec
 import trio
 
 from minions.notices import (
@@ -144,7 +145,10 @@ class Ledger:
 
     def mark(self, work: Work) -> trio.Event:
         """Hand over that a suspect's step begins."""
-        return self.save(work, marked(work.record))
+        # With the key that it holds from now on: what goes to the index follows
+        # from the record.
+        record = msgspec.structs.replace(work.record, key=work.key)
+        return self.save(work, marked(record))
 
     def thaw(
         self,
