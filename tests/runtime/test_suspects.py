@@ -131,3 +131,23 @@ async def test_suspects_run_four_at_a_time(
     assert sorted(Slow.began[5:]) == sorted(
         f"{step} {n}" for n in range(10) for step in ("first", "second")
     )
+
+
+async def test_who_is_cancelled_in_the_line_of_suspects_keeps_nobody_waiting(
+    autojump_clock: MockClock, folder: Path
+) -> None:
+    await live(folder, Free, "first", *range(10))
+    Slow.began.clear()
+    Slow.stop_in = "first"
+    async with open_gru(folder) as gru:
+        await gru.start_minion(Free, Source)
+        await wait_all_tasks_blocked()
+        flows = [flow async for flow in gru.workflows.list()]
+        for flow in flows[4:8]:
+            await gru.workflows.cancel(flow.id)
+        for flow in flows[:4]:
+            await gru.workflows.cancel(flow.id)
+        await wait_all_tasks_blocked()
+        assert sorted(Slow.began[4:]) == ["first 8", "first 9"]
+        gru.cut_over()
+        await gru.stop()

@@ -229,8 +229,7 @@ class Crew:
 
     def _cleared(self, work: Work) -> None:
         """Hear that a suspect has ended a step, or runs no longer."""
-        following = self._suspicion.clear(work)
-        table = self._table
-        if following is not None and table.works.get(following.seq) is following:
-            table.put_back(following)
+        following = self._suspicion.clear(work, self._table.works)
+        if following is not None:
+            self._table.put_back(following)
             self.dispatch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 import attrs
 
@@ -32,11 +33,20 @@ class Suspicion:
         self._waiting.setdefault(degree, deque()).append(work)
         return False
 
-    def clear(self, work: Work) -> Work | None:
-        """Hear that one runs no longer, or is cleared; return whose turn it is."""
+    def clear(self, work: Work, works: Mapping[int, Work]) -> Work | None:
+        """Hear that one runs no longer, or is cleared; return whose turn it is.
+
+        Args:
+            work: The one.
+            works: All that have not ended: who was cancelled has no turn.
+        """
         degree = self._running.pop(work.seq, 0)
         waiting = self._waiting.get(degree)
-        return waiting.popleft() if waiting else None
+        while waiting:
+            following = waiting.popleft()
+            if works.get(following.seq) is following:
+                return following
+        return None
 
     def forget(self) -> list[Work]:
         """Return all that wait: the minion has gone."""
