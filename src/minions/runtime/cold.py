@@ -8,13 +8,17 @@ are about to move one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from math import inf
 
 import attrs
 import trio
 
 __all__ = ["ColdIndex"]
+
+
+def nothing() -> None:
+    """Be what nobody asks for."""
 
 
 @attrs.define(eq=False)
@@ -30,6 +34,8 @@ class ColdIndex:
     is_due: bool = False
     """Whether some are due and there is no room for them yet."""
 
+    # Called when there is room, while some are due.
+    _on_room: Callable[[], None] = nothing
     # Handed over to the writer: not to be found on disk yet.
     cooling: set[int] = attrs.field(factory=set)
     # Whoever reads a cold record to move it has a claim on it meanwhile.
@@ -41,6 +47,21 @@ class ColdIndex:
             return False
         self.next_due = until
         return True
+
+    def hold_back(self, on_room: Callable[[], None]) -> None:
+        """Hear that some are due and have no room; ask for it."""
+        self.is_due = True
+        self._on_room = on_room
+
+    def tell_room(self) -> None:
+        """Hear that there may be room."""
+        if self.is_due:
+            self._on_room()
+
+    async def wait_free(self, seqs: Iterable[int]) -> None:
+        """Wait until nobody has a claim on these."""
+        while claims := [self._claims[seq] for seq in seqs if seq in self._claims]:
+            await claims[0].wait()
 
     def claim_nowait(self, seqs: Iterable[int]) -> list[int]:
         """Claim those that nobody has claimed."""

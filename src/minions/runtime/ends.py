@@ -104,7 +104,7 @@ class Ends:
             table.tell_end(work, ended)
 
         self._ledger.store.write_nowait(writes, done)
-        table.on_room()
+        table.free()
 
     def discard(self, table: WorkTable, work: Work, exc: BaseException) -> None:
         """End a failed workflow whose class wants it so."""
@@ -159,7 +159,7 @@ class Ends:
             table.tell_end(work, ended)
 
         self._write_quarantine(work, quarantined, holds=holds, done=done)
-        table.on_room()
+        table.free()
 
     def _quarantined(
         self, work: Work, reason: str, report: CrashReport

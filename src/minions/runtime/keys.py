@@ -58,6 +58,10 @@ class KeyQueues:
     # By key; the first of each holds it.  Invariant: no queue is empty.
     _queues: dict[bytes, deque[Work]] = attrs.field(factory=dict)
 
+    def __bool__(self) -> bool:
+        """Say whether any key is held."""
+        return bool(self._queues)
+
     def hold(self, work: Work, key: bytes) -> bool:
         """Take a key, or queue behind who holds it; say whether it is taken."""
         work.key = key

@@ -116,7 +116,7 @@ class Ledger:
         except BaseException:
             table.uncool(work)
             raise
-        table.on_room()
+        table.free()
 
     def retry(
         self,

@@ -87,6 +87,11 @@ class WorkTable:
             return False
         return active + count <= limit or (count > limit and not active)
 
+    def free(self) -> None:
+        """Hear that a place is free: cold ones that are due come first."""
+        self.cold.tell_room()
+        self.on_room()
+
     def reserve(self, work: Work) -> None:
         """Take a place for an event whose record is being written."""
         self.works[work.seq] = work
@@ -97,7 +102,7 @@ class WorkTable:
         del self.works[work.seq]
         self.accepting.remove(work)
         self._advance()
-        self.on_room()
+        self.free()
         self.on_change()
 
     def accepted(self, work: Work) -> None:

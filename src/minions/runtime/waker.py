@@ -5,7 +5,8 @@ index names, and reads the index then, in pages.  A workflow that is due becomes
 ``ready`` in a commit, so that it fires once, whatever the clock does afterwards.
 
 Those that are due come before new events, and no more of them than there is room for
-are in memory.  While the minion is down, or drains, they stay where they are.
+are in memory; those that queue behind a key take no room from them, since one of
+them may hold it.  While the minion is down, or drains, they stay where they are.
 """
 
 from __future__ import annotations
@@ -52,15 +53,23 @@ class Waker:
         while True:
             self._poked = trio.Event()
             for table in [*self._tables.values()]:
-                if _may_wake(table) and table.cold.next_due <= self._ledger.now():
+                if not _is_awake(table) or table.cold.next_due > self._ledger.now():
+                    continue
+                if _room(table) > 0:
                     await self._wake_due(table)
+                else:
+                    table.cold.hold_back(self.poke)
             with trio.move_on_after(self._delay()):
                 await self._poked.wait()
 
     def _delay(self) -> float:
         """Return the seconds until the next one is due."""
         due = min(
-            (t.cold.next_due for t in self._tables.values() if _may_wake(t)),
+            (
+                table.cold.next_due
+                for table in self._tables.values()
+                if _is_awake(table) and (_room(table) > 0 or not table.cold.is_due)
+            ),
             default=inf,
         )
         longest = _LONGEST_SLEEP if self._ledger.wall.is_real else inf
@@ -68,8 +77,7 @@ class Waker:
 
     async def _wake_due(self, table: WorkTable) -> None:
         cold, prefix = table.cold, mark_of(table.id)
-        room = table.bounds.max_in_flight - len(table.works)
-        limit = min(_PAGE, room)
+        limit = min(_PAGE, _room(table))
         # Before the page is read: what is noted meanwhile is not lost.
         cold.next_due = inf
         page = await self._ledger.store.page(
@@ -81,7 +89,9 @@ class Waker:
         left = keys[len(due) :]
         if left:
             cold.note(time_of(left[0]))
-        cold.is_due = bool(left) and time_of(left[0]) <= now
+        cold.is_due = False
+        if left and time_of(left[0]) <= now:
+            cold.hold_back(self.poke)
         claimed = cold.claim_nowait(due)
         try:
             works = [w for seq in claimed if (w := await self._read(table, seq))]
@@ -89,8 +99,12 @@ class Waker:
         finally:
             for seq in claimed:
                 cold.release(seq)
-        if cold.is_due or len(page) < limit + 1:
+        if not cold.is_due:
             table.on_room()
+        if len(claimed) < len(due):
+            # Somebody has just sent one a signal, or reads it to cancel it.
+            cold.note(now)
+            await cold.wait_free(due)
         await trio.lowlevel.checkpoint()
 
     async def _read(
@@ -138,9 +152,13 @@ class Waker:
         self._ledger.thaw(table, [(w, (record, w.holds)) for w, record in works])
 
 
-def _may_wake(table: WorkTable) -> bool:
-    return (
-        table.engine is not None
-        and not table.is_resting
-        and len(table.works) < table.bounds.max_in_flight
-    )
+def _is_awake(table: WorkTable) -> bool:
+    return table.engine is not None and not table.is_resting
+
+
+def _room(table: WorkTable) -> int:
+    """Say how many may wake."""
+    room = table.bounds.max_in_flight - len(table.works)
+    if room <= 0 and table.keys:
+        room += sum(1 for work in table.works.values() if work.state == "queued")
+    return room

@@ -1,0 +1,133 @@
+"""Cold workflows find room: full tables, keys, and claims."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from minions import After, Minion, Pipeline, minion_step, open_gru
+
+
+@attrs.frozen
+class Number:
+    value: int
+
+
+@attrs.define
+class Memory:
+    last: str = ""
+
+
+class Source(Pipeline[Number]):
+    pass
+
+
+log: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    log.clear()
+
+
+class Sleeps(Minion[Number, Memory]):
+    max_in_flight: ClassVar[int] = 2
+
+    @minion_step
+    async def first(self) -> After:
+        return After(100)
+
+    @minion_step
+    async def second(self) -> After:
+        return After(1000)
+
+    @minion_step
+    async def third(self) -> None:
+        log.append(f"{self.event.value}")
+
+
+class Keyed(Sleeps):
+    def key(self, event: Number) -> str:
+        return "one"
+
+
+async def test_those_without_room_wake_when_others_sleep_again(
+    autojump_clock: MockClock,
+) -> None:
+    """Nobody ends, and nothing is due before all others."""
+    async with open_gru(None) as gru:
+        await gru.start_minion(Sleeps, Source)
+        for value in range(7):
+            await gru.emit(Source, Number(value))
+
+        with trio.fail_after(2000):
+            while len(log) < 7:
+                await trio.sleep(10)
+
+        await gru.stop()
+
+
+async def test_who_queues_behind_a_key_takes_no_room_from_its_holder(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        await gru.start_minion(Keyed, Source)
+        with trio.fail_after(10_000):
+            for value in range(5):
+                await gru.emit(Source, Number(value))
+            while len(log) < 5:
+                await trio.sleep(10)
+
+        assert log == ["0", "1", "2", "3", "4"]
+        await gru.stop()
+
+
+class Busy(Minion[Number, Memory]):
+    max_in_flight: ClassVar[int] = 1
+
+    @minion_step
+    async def first(self) -> After | None:
+        if self.event.value:
+            await trio.sleep(50)
+            log.append(f"busy {self.event.value}")
+            return None
+        return After(10)
+
+    @minion_step
+    async def second(self) -> None:
+        if not self.event.value:
+            log.append("woken")
+
+
+async def test_who_is_due_comes_before_new_events(autojump_clock: MockClock) -> None:
+    """Also if it became due while there was no room at all."""
+    async with open_gru(None) as gru:
+        await gru.start_minion(Busy, Source)
+        with trio.fail_after(1000):
+            for value in range(3):
+                await gru.emit(Source, Number(value))
+            while len(log) < 3:
+                await trio.sleep(10)
+
+        assert log == ["busy 1", "woken", "busy 2"]
+        await gru.stop()
+
+
+async def test_a_timer_is_not_lost_to_a_claim(autojump_clock: MockClock) -> None:
+    """Whoever posts a signal to it has a claim on it meanwhile."""
+    async with open_gru(None) as gru:
+        started = await gru.start_minion(Sleeps, Source)
+        (workflow,) = await gru.emit(Source, Number(1))
+        await wait_all_tasks_blocked()
+        cold = gru.workflows._tables[started.id].cold
+
+        async with cold.claim(int(str(workflow)[1:])):
+            await trio.sleep(200)
+        await trio.sleep(1)
+
+        assert (await gru.workflows.get(str(workflow))).step == "third"
+        await gru.stop()
