@@ -131,3 +131,38 @@ async def test_a_timer_is_not_lost_to_a_claim(autojump_clock: MockClock) -> None
 
         assert (await gru.workflows.get(str(workflow))).step == "third"
         await gru.stop()
+
+
+class Mixed(Minion[Number, Memory]):
+    """Even ones sleep at first and run then, odd ones the other way round."""
+
+    @minion_step
+    async def first(self) -> After | None:
+        if not self.event.value % 2:
+            return After(100)
+        await trio.sleep(150)
+        return After(100)
+
+    @minion_step
+    async def second(self) -> None:
+        await trio.sleep(1000)
+
+
+async def test_a_list_shows_each_once_however_they_move(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        await gru.start_minion(Mixed, Source)
+        for value in range(4):
+            await gru.emit(Source, Number(value))
+        await wait_all_tasks_blocked()
+
+        found = []
+        async for workflow in gru.workflows.list():
+            found.append(workflow.event.value)
+            if len(found) == 1:
+                await trio.sleep(160)
+
+        assert sorted(found) == [0, 1, 2, 3]
+        gru.cut_over()
+        await gru.stop()

@@ -97,6 +97,11 @@ class Registry:
             for table in self.tables.values()
         )
 
+    async def settle(self) -> None:
+        """Wait until the disk knows where those stand that have left the memory."""
+        if any(table.ending or table.cold.cooling for table in self.tables.values()):
+            await self.ledger.store.barrier()
+
     def quarantined_in(self, seq: int) -> WorkTable:
         """Return the table of a quarantined workflow.
 

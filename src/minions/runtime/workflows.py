@@ -60,7 +60,8 @@ class Workflows:
         """Iterate over all that have not ended, and over ended ones if asked for.
 
         First those in memory, in order of arrival, then those that wait for a time
-        or a signal, then the quarantined ones, likewise.
+        or a signal, then the quarantined ones, likewise.  One that moves from here to
+        there meanwhile comes once.
 
         Args:
             state: Only those in this state.  An end, such as ``"done"``: those of
@@ -79,25 +80,38 @@ class Workflows:
     ) -> AsyncIterator[Workflow]:
         """Iterate over the places where a workflow in this state may stand."""
         store, show = self._ledger.store, self._inspector
-        if state is None or state in _HOT:
-            async for workflow in self._hot(orchestration):
+        hot, cold = state is None or state in _HOT, state is None or state in _COLD
+        # Workflows move while the caller looks at others.
+        seen: set[int] = set()
+        if hot:
+            async for workflow in self._hot(orchestration, seen):
                 yield workflow
-        if state is None or state in _COLD:
+        if cold:
+            await self._registry.settle()
             async for key, value in scan(store, Keyspace.COLD):
-                if self._registry.in_memory(sequence_of(key)) is None:
+                seq = sequence_of(key)
+                if seq not in seen and self._registry.in_memory(seq) is None:
                     yield self._show_cold(key, value)
+        if hot:  # and those that have woken since
+            async for workflow in self._hot(orchestration, seen):
+                yield workflow
         if state in (None, "quarantined"):
+            await self._registry.settle()
             async for key, value in scan(store, Keyspace.QUARANTINE):
-                yield show.quarantined_or_damaged(key, value)
+                if sequence_of(key) not in seen:
+                    yield show.quarantined_or_damaged(key, value)
         if state in _ENDED:
             async for workflow in self._kept():
                 yield workflow
 
-    async def _hot(self, orchestration: str | None) -> AsyncIterator[Workflow]:
+    async def _hot(
+        self, orchestration: str | None, seen: set[int]
+    ) -> AsyncIterator[Workflow]:
         for seq, table in _in_memory(self._tables.values(), orchestration):
             await trio.lowlevel.checkpoint()
             work = table.works.get(seq)
-            if work is not None:
+            if work is not None and seq not in seen:
+                seen.add(seq)
                 yield self._inspector.show(Found(seq, table, work))
 
     async def _kept(self) -> AsyncIterator[Workflow]:
