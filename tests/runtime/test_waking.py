@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import attrs
@@ -10,6 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from minions import After, Minion, Pipeline, minion_step, open_gru
+from minions.store import MemoryStore
+from minions.store.port import Write
 
 
 @attrs.frozen
@@ -165,4 +168,63 @@ async def test_a_list_shows_each_once_however_they_move(
 
         assert sorted(found) == [0, 1, 2, 3]
         gru.cut_over()
+        await gru.stop()
+
+
+class HeldStore(MemoryStore):
+    """Commits nothing while held; the writes wait in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = False
+        self._kept: list[tuple[Sequence[Write], Callable[[], None] | None]] = []
+
+    def write_nowait(
+        self, writes: Sequence[Write], done: Callable[[], None] | None = None
+    ) -> None:
+        if self.held:
+            self._kept.append((writes, done))
+        else:
+            super().write_nowait(writes, done)
+
+    async def barrier(self) -> None:
+        saved = trio.Event()
+        self.write_nowait((), saved.set)
+        await saved.wait()
+
+    def let_go(self) -> None:
+        self.held = False
+        kept, self._kept = self._kept, []
+        for writes, done in kept:
+            self.write_nowait(writes, done)
+
+
+class Once(Minion[Number, Memory]):
+    @minion_step
+    async def first(self) -> After:
+        return After(100)
+
+    @minion_step
+    async def second(self) -> None:
+        log.append(f"{self.event.value}")
+
+
+async def test_who_is_awake_is_not_woken_again_before_the_disk_knows(
+    autojump_clock: MockClock,
+) -> None:
+    store = HeldStore()
+    async with open_gru(store) as gru:
+        started = await gru.start_minion(Once, Source)
+        await gru.emit(Source, Number(1))
+        await trio.sleep(5)
+        await gru.emit(Source, Number(2))
+        await trio.sleep(90)
+
+        store.held = True
+        await trio.sleep(15)  # both times have come
+        store.let_go()
+        await trio.sleep(15)
+
+        assert sorted(log) == ["1", "2"]
+        assert gru.workflows._tables[started.id].unfinished == 0
         await gru.stop()

@@ -84,7 +84,9 @@ class Waker:
             Keyspace.TIMER, after=prefix, limit=limit + 1
         )
         now = self._ledger.now()
-        keys = [key for key, _ in page if key.startswith(prefix)]
+        found = [key for key, _ in page if key.startswith(prefix)]
+        # Some are awake already, and the disk does not know it yet.
+        keys = [key for key in found if sequence_of(key) not in table.works]
         due = [sequence_of(key) for key in keys if time_of(key) <= now][:limit]
         left = keys[len(due) :]
         if left:
@@ -101,6 +103,9 @@ class Waker:
                 cold.release(seq)
         if not cold.is_due:
             table.on_room()
+        if len(keys) < len(found):
+            cold.note(now)
+            await self._ledger.store.barrier()
         if len(claimed) < len(due):
             # Somebody has just sent one a signal, or reads it to cancel it.
             cold.note(now)
