@@ -53,8 +53,8 @@ class Slow(Minion[Number, Memory]):
 
 
 class Free(Slow):
-    def key(self, event: Number) -> int:
-        return event.value
+    def key(self, event: Number) -> str:
+        return str(event.value)
 
 
 @pytest.fixture(autouse=True)

@@ -37,6 +37,11 @@ def forget() -> None:
     log.clear()
 
 
+async def wait_log(count: int) -> None:
+    while len(log) < count:  # noqa: ASYNC110  # time is virtual
+        await trio.sleep(10)
+
+
 class Sleeps(Minion[Number, Memory]):
     max_in_flight: ClassVar[int] = 2
 
@@ -68,8 +73,7 @@ async def test_those_without_room_wake_when_others_sleep_again(
             await gru.emit(Source, Number(value))
 
         with trio.fail_after(2000):
-            while len(log) < 7:
-                await trio.sleep(10)
+            await wait_log(7)
 
         await gru.stop()
 
@@ -82,8 +86,7 @@ async def test_who_queues_behind_a_key_takes_no_room_from_its_holder(
         with trio.fail_after(10_000):
             for value in range(5):
                 await gru.emit(Source, Number(value))
-            while len(log) < 5:
-                await trio.sleep(10)
+            await wait_log(5)
 
         assert log == ["0", "1", "2", "3", "4"]
         await gru.stop()
@@ -113,8 +116,7 @@ async def test_who_is_due_comes_before_new_events(autojump_clock: MockClock) -> 
         with trio.fail_after(1000):
             for value in range(3):
                 await gru.emit(Source, Number(value))
-            while len(log) < 3:
-                await trio.sleep(10)
+            await wait_log(3)
 
         assert log == ["busy 1", "woken", "busy 2"]
         await gru.stop()

@@ -19,7 +19,7 @@ from minions.notices import (
     report_of,
 )
 from minions.runtime.commit import NO_EFFECTS, Effects
-from minions.runtime.table import WorkTable
+from minions.runtime.table import WorkTable, tell_room
 from minions.runtime.work import Ended, Work
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import key_of, mail_key
@@ -104,7 +104,7 @@ class Ends:
             table.tell_end(work, ended)
 
         self._ledger.store.write_nowait(writes, done)
-        table.free()
+        tell_room(table)
 
     def discard(self, table: WorkTable, work: Work, exc: BaseException) -> None:
         """End a failed workflow whose class wants it so."""
@@ -159,7 +159,7 @@ class Ends:
             table.tell_end(work, ended)
 
         self._write_quarantine(work, quarantined, holds=holds, done=done)
-        table.free()
+        tell_room(table)
 
     def _quarantined(
         self, work: Work, reason: str, report: CrashReport

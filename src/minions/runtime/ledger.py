@@ -21,7 +21,7 @@ from minions.runtime.commit import NO_EFFECTS, Effects, nothing
 from minions.runtime.ends import Ends
 from minions.runtime.kept import Kept
 from minions.runtime.numbers import Numbers
-from minions.runtime.table import WorkTable
+from minions.runtime.table import WorkTable, tell_room
 from minions.runtime.wall import WallClock
 from minions.runtime.work import Work
 from minions.store.port import Keyspace, StateStore, Write
@@ -116,7 +116,7 @@ class Ledger:
         except BaseException:
             table.uncool(work)
             raise
-        table.free()
+        tell_room(table)
 
     def retry(
         self,

@@ -19,7 +19,7 @@ from minions.runtime.pacing import Outage
 from minions.runtime.work import Bounds, Ended, Engine, Work
 from minions.supervise.incarnation import Gauge
 
-__all__ = ["WorkTable"]
+__all__ = ["WorkTable", "tell_room"]
 
 
 @attrs.define(eq=False)
@@ -87,11 +87,6 @@ class WorkTable:
             return False
         return active + count <= limit or (count > limit and not active)
 
-    def free(self) -> None:
-        """Hear that a place is free: cold ones that are due come first."""
-        self.cold.tell_room()
-        self.on_room()
-
     def reserve(self, work: Work) -> None:
         """Take a place for an event whose record is being written."""
         self.works[work.seq] = work
@@ -102,7 +97,7 @@ class WorkTable:
         del self.works[work.seq]
         self.accepting.remove(work)
         self._advance()
-        self.free()
+        tell_room(self)
         self.on_change()
 
     def accepted(self, work: Work) -> None:
@@ -186,3 +181,9 @@ class WorkTable:
         for waiter in self.waiters.pop(work.seq, ()):
             waiter(ended)
         self.on_change()
+
+
+def tell_room(table: WorkTable) -> None:
+    """Tell that a place is free: cold ones that are due come first."""
+    table.cold.tell_room()
+    table.on_room()

@@ -13,17 +13,14 @@ from minions.declare.binding import current_workflow
 from minions.errors import NotRunningError, SnapshotError
 from minions.runtime.calls import caller
 from minions.runtime.inspection import Inspector, Workflow
+from minions.runtime.listing import Listing
 from minions.runtime.redriving import Hand
-from minions.runtime.registry import Found, Registry, scan, seq_of
+from minions.runtime.registry import Registry, seq_of
 from minions.runtime.table import WorkTable
 from minions.runtime.work import Ended
-from minions.store.port import Keyspace
-from minions.workflow.layout import sequence_of
 from minions.workflow.record import (
     EndedRecord,
     QuarantineRecord,
-    decode_ended,
-    decode_record,
 )
 
 if TYPE_CHECKING:
@@ -33,9 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Workflows"]
 
 _MOST_UNASKED = 1000
-_HOT = {"ready", "running", "queued", "parked"}
-_COLD = {"sleeping", "retrying", "waiting", "parked"}
-_ENDED = {"done", "aborted", "cancelled", "discarded"}
 
 
 class Workflows:
@@ -52,6 +46,7 @@ class Workflows:
         self._inspector = Inspector(ledger, codecs)
         self._registry = Registry(ledger, tables)
         self._hand = Hand(ledger, self._registry, codecs)
+        self._listing = Listing(ledger, tables, self._inspector, self._registry)
         self._unasked = _Unasked()
 
     async def list(
@@ -60,74 +55,20 @@ class Workflows:
         """Iterate over all that have not ended, and over ended ones if asked for.
 
         First those in memory, in order of arrival, then those that wait for a time
-        or a signal, then the quarantined ones, likewise.  One that moves from here to
-        there meanwhile comes once.
+        or a signal, then the quarantined ones, likewise.  One that moves meanwhile is
+        not missed; if it wakes behind our back, it may come twice.
 
         Args:
             state: Only those in this state.  An end, such as ``"done"``: those of
                 the ended ones that are kept.
             orchestration: Only those of the orchestration with this id.
         """
-        async for workflow in self._all(state, orchestration):
+        async for workflow in self._listing.all(state, orchestration):
             if state in (None, workflow.state) and orchestration in (
                 None,
                 workflow.orchestration_id,
             ):
                 yield workflow
-
-    async def _all(
-        self, state: str | None, orchestration: str | None
-    ) -> AsyncIterator[Workflow]:
-        """Iterate over the places where a workflow in this state may stand."""
-        store, show = self._ledger.store, self._inspector
-        hot, cold = state is None or state in _HOT, state is None or state in _COLD
-        # Workflows move while the caller looks at others.
-        seen: set[int] = set()
-        if hot:
-            async for workflow in self._hot(orchestration, seen):
-                yield workflow
-        if cold:
-            await self._registry.settle()
-            async for key, value in scan(store, Keyspace.COLD):
-                seq = sequence_of(key)
-                if seq not in seen and self._registry.in_memory(seq) is None:
-                    yield self._show_cold(key, value)
-        if hot:  # and those that have woken since
-            async for workflow in self._hot(orchestration, seen):
-                yield workflow
-        if state in (None, "quarantined"):
-            await self._registry.settle()
-            async for key, value in scan(store, Keyspace.QUARANTINE):
-                if sequence_of(key) not in seen:
-                    yield show.quarantined_or_damaged(key, value)
-        if state in _ENDED:
-            async for workflow in self._kept():
-                yield workflow
-
-    async def _hot(
-        self, orchestration: str | None, seen: set[int]
-    ) -> AsyncIterator[Workflow]:
-        for seq, table in _in_memory(self._tables.values(), orchestration):
-            await trio.lowlevel.checkpoint()
-            work = table.works.get(seq)
-            if work is not None and seq not in seen:
-                seen.add(seq)
-                yield self._inspector.show(Found(seq, table, work))
-
-    async def _kept(self) -> AsyncIterator[Workflow]:
-        async for key, value in scan(self._ledger.store, Keyspace.ENDED):
-            ended = decode_ended(key, value)
-            if not self._ledger.kept.is_over(ended.ended_at, self._ledger.now()):
-                yield self._inspector.kept(sequence_of(key), ended)
-
-    def _show_cold(self, key: bytes, value: bytes) -> Workflow:
-        seq = sequence_of(key)
-        try:
-            record = decode_record(key, value)
-        except SnapshotError as exc:
-            return self._inspector.damaged(seq, value, exc)
-        table = self._tables.get(record.orchestration)
-        return self._inspector.show(Found(seq, table, body=record))
 
     async def get(self, workflow_id: str) -> Workflow:
         """Return one that has not ended, or that is kept.
@@ -302,15 +243,6 @@ def _ending_in(tables: Iterable[WorkTable], seq: int) -> WorkTable | None:
         if seq in table.works or seq in table.ending:
             return table
     return None
-
-
-def _in_memory(
-    tables: Iterable[WorkTable], orchestration: str | None
-) -> list[tuple[int, WorkTable]]:
-    """Return the workflows in memory, in order of arrival."""
-    chosen = [t for t in tables if orchestration in (None, t.id)]
-    works = [(seq, table) for table in chosen for seq in table.works]
-    return sorted(works, key=lambda pair: pair[0])
 
 
 async def _wait_end(table: WorkTable, seq: int) -> Ended | None:
