@@ -132,6 +132,7 @@ class Crew:
         while table.running < limit and table.engine is self and not self._is_pausing:
             work = table.take_ready()
             if work is None:
+                self._pacer.emptied()
                 return None
             if not self._pacer.admits(work):
                 table.put_back(work)

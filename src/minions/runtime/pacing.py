@@ -72,6 +72,10 @@ class Pacer:
             self._parked -= 1
             self._permits -= 1
 
+    def emptied(self) -> None:
+        """Hear that nobody is in the line: who was parked and left was cancelled."""
+        self._parked = self._permits = 0
+
     async def run(self, dispatch: Callable[[], None]) -> None:
         """Give permits as long as there are parked ones."""
         self._is_running = True
