@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from minions import (
     Backoff,
+    ComponentBroken,
     GruOptions,
     Minion,
     Pipeline,
@@ -123,4 +124,42 @@ async def test_after_a_short_outage_nothing_is_paced(
             await gru.emit(Source, Number(number))
         await wait_all_tasks_blocked()
         assert len(done) == 100
+        await gru.stop()
+
+
+class Fragile(Resource):
+    restart = Restart(max_restarts=100, backoff=Backoff(base=0.1, cap=0.1))
+    calls: ClassVar[list[int]] = []
+
+    async def use(self, value: int) -> None:
+        self.calls.append(value)
+        if value == 13:
+            raise ComponentBroken("13 breaks it")
+
+
+class Uses(Minion[Number, Nothing]):
+    fragile: Fragile
+
+    @minion_step
+    async def use(self) -> None:
+        await self.fragile.use(self.event.value)
+
+
+async def test_who_breaks_what_it_needs_each_time_is_quarantined(
+    autojump_clock: MockClock,
+) -> None:
+    Fragile.calls.clear()
+    async with open_gru(None, options=GruOptions(max_crashes=3)) as gru:
+        await gru.start_minion(Uses, Source)
+        (guilty,) = await gru.emit(Source, Number(13))
+        assert guilty is not None
+        ended = await gru.workflows.wait(guilty)
+        (innocent,) = await gru.emit(Source, Number(1))
+        assert innocent is not None
+        assert (await gru.workflows.wait(innocent)).state == "done"
+
+        assert ended.state == "quarantined"
+        assert ended.reason.startswith("crashed: ")
+        assert "13 breaks it" in (await gru.workflows.get(guilty)).traceback
+        assert Fragile.calls == [13] * 4 + [1]
         await gru.stop()

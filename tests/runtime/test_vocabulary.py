@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import ClassVar
 
@@ -596,4 +597,38 @@ async def test_who_sleeps_takes_no_task_and_no_place(
         await trio.sleep(3700)  # five times as many as there is room for
         assert len(log) == 501
         assert trio.lowlevel.current_statistics().tasks_living == before
+        await gru.stop()
+
+
+class InThread(Minion[Number, Memory]):
+    max_in_flight: ClassVar[int] = 1
+    may_end: ClassVar[threading.Event] = threading.Event()
+
+    @minion_step(timeout=0.01)
+    async def work(self) -> None:
+        if self.event.value == 2:
+            log.append("second")
+            return
+        await trio.to_thread.run_sync(self.may_end.wait, 10)
+        log.append("thread ended")
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_step_in_a_thread_holds_its_place_after_its_timeout() -> None:
+    """In real time: a thread cannot be cancelled."""
+    InThread.may_end.clear()
+    async with open_gru(None) as gru:
+        await gru.start_minion(InThread, Source)
+        first = await emit(gru, 1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(emit, gru, 2)
+            await trio.sleep(0.05)
+            assert (await gru.workflows.get(first)).state == "running"
+            assert log == []
+            InThread.may_end.set()
+            ended = await gru.workflows.wait(first)
+        assert ended.state == "quarantined"
+        assert "TooSlowError" in ended.reason
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert log == ["thread ended", "second"]
         await gru.stop()

@@ -15,6 +15,7 @@ import trio
 
 from minions.declare.binding import WorkflowCell
 from minions.declare.specification import MinionSpec
+from minions.errors import ComponentBroken, DependencyLost
 from minions.notices import WorkflowInterrupted, leaves_of, report_of
 from minions.retry import delay_after, is_retried
 from minions.runtime.ledger import Ledger
@@ -36,6 +37,16 @@ def is_cancelled() -> bool:
 
 def _holds_cancelled(exc: BaseException) -> bool:
     return any(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(exc))
+
+
+def _has_broken(exc: BaseException) -> bool:
+    """Say whether a call of the step has made its callee raise ``ComponentBroken``.
+
+    Such a step runs again after the restart, and breaks the callee again: for ever,
+    if nobody counts.
+    """
+    lost = [leaf for leaf in leaves_of(exc) if isinstance(leaf, DependencyLost)]
+    return any(isinstance(leaf.__cause__, ComponentBroken) for leaf in lost)
 
 
 class Judge:
@@ -119,6 +130,11 @@ class Judge:
         if work.is_cancelled:
             self._ledger.ends.end(self._table, work, state="cancelled", context=None)
             return
+        if exc is not None and _has_broken(exc):
+            work.breaks += 1
+            if work.breaks > self._group.options.max_crashes:
+                self.quarantine(work, "crashed", exc)
+                return
         work.is_interrupted = True
         self._table.put_back(work)
         self._group.notify(

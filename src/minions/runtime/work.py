@@ -61,6 +61,9 @@ class Work:
     is_interrupted: bool = False
     """Whether it ran when its minion went: it comes back unpaced."""
 
+    breaks: int = 0
+    """How often one of its calls has broken what its minion needs."""
+
     is_paced: bool = False
     """Whether it was parked, and comes back in its turn."""
 
