@@ -31,8 +31,6 @@ __all__ = [
     "wake",
 ]
 
-_IN_ORDER = "none"
-
 
 @attrs.frozen
 class Following:
