@@ -14,11 +14,9 @@ from math import inf
 import attrs
 import trio
 
+from minions.runtime.work import nothing
+
 __all__ = ["ColdIndex"]
-
-
-def nothing() -> None:
-    """Be what nobody asks for."""
 
 
 @attrs.define(eq=False)

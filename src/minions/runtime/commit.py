@@ -6,15 +6,11 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from minions.runtime.work import Mail
+from minions.runtime.work import Mail, nothing
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import mail_key
 
-__all__ = ["NO_EFFECTS", "Effects", "nothing"]
-
-
-def nothing() -> None:
-    """Be what follows a commit of which nobody else hears."""
+__all__ = ["NO_EFFECTS", "Effects"]
 
 
 @attrs.frozen(eq=False)

@@ -17,13 +17,13 @@ from minions.notices import (
     WorkflowRetrying,
     report_of,
 )
-from minions.runtime.commit import NO_EFFECTS, Effects, nothing
+from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.ends import Ends
 from minions.runtime.kept import Kept
 from minions.runtime.numbers import Numbers
 from minions.runtime.table import WorkTable, tell_room
 from minions.runtime.wall import WallClock
-from minions.runtime.work import Work
+from minions.runtime.work import Work, nothing
 from minions.store.port import Keyspace, StateStore, Write
 from minions.workflow.record import (
     WorkflowRecord,

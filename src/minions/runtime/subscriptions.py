@@ -15,15 +15,11 @@ from minions.runtime.intake import Intake
 from minions.runtime.ledger import Ledger
 from minions.runtime.restore import Restored
 from minions.runtime.table import WorkTable
-from minions.runtime.work import Bounds
+from minions.runtime.work import Bounds, nothing
 from minions.store.port import Keyspace
 from minions.workflow.subscription import SubscriptionRecord, encode_subscription
 
 __all__ = ["Subscriptions"]
-
-
-def _nothing() -> None:
-    """Be what a table without a pipeline calls when it has room."""
 
 
 class Subscriptions:
@@ -46,7 +42,7 @@ class Subscriptions:
 
     def make_table(self, identity: str, bounds: Bounds) -> WorkTable:
         """Make the table of an orchestration."""
-        return WorkTable(identity, bounds, _nothing, self._poke)
+        return WorkTable(identity, bounds, nothing, self._poke)
 
     def table(self, identity: str, bounds: Bounds) -> WorkTable:
         """Return the table of an orchestration, under new bounds."""

@@ -9,9 +9,13 @@ import trio
 
 from minions.workflow.record import WorkflowRecord
 
-__all__ = ["Bounds", "Ended", "Engine", "Mail", "Work", "WorkState"]
+__all__ = ["Bounds", "Ended", "Engine", "Mail", "Work", "WorkState", "nothing"]
 
 WorkState = Literal["accepting", "ready", "running", "queued", "away"]
+
+
+def nothing() -> None:
+    """Be what is called when nobody wants to know."""
 
 
 @attrs.frozen
