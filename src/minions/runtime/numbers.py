@@ -5,13 +5,13 @@ from __future__ import annotations
 import attrs
 
 from minions.store.port import Keyspace, StateStore
+from minions.workflow.layout import NEXT_SEQ as NEXT
 from minions.workflow.record import seal
 
 __all__ = ["NEXT", "Numbers", "read_next"]
 
 # Numbers are reserved in blocks, so that one ended long ago is never given again.
 _BLOCK = 4096
-NEXT: bytes = b"next_seq"
 
 
 @attrs.define(eq=False)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 __all__ = [
     "NEVER",
+    "NEXT_SEQ",
     "Keyspace",
     "Write",
     "age_key",
@@ -41,6 +42,8 @@ _MICRO = 1_000_000
 NEVER: float = math.inf
 """The time of what waits for no time."""
 _LAST = 2**64 - 1
+NEXT_SEQ: bytes = b"next_seq"
+"""The key, in ``META``, of the first number that was never given."""
 
 
 class Keyspace(enum.Enum):
