@@ -371,7 +371,7 @@ async def test_a_beginning_that_was_cut_short_is_taken_up(tmp_path: Path) -> Non
 async def test_a_network_file_system_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minions.store.folder.file_system_of", lambda _: "nfs4")
+    monkeypatch.setattr("minions.store.machine.file_system_of", lambda _: "nfs4")
 
     with pytest.raises(StoreError, match=r"network file system \(nfs4\)"):
         async with open_lmdb_store(tmp_path / "state"):

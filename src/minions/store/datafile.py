@@ -88,18 +88,27 @@ class _Meta:
     transaction: int
 
 
-def check_data_file(folder: Path, suspicion: Suspicion) -> None:
+def check_data_file(
+    folder: Path, suspicion: Suspicion, *, mend: bool = True, walk: bool = True
+) -> None:
     """Refuse a data file that LMDB must not map; lengthen one that may be sound.
+
+    Args:
+        folder: Where it lies.
+        suspicion: What is known of it.
+        mend: Whether it may be lengthened; else it is refused.
+        walk: Whether it may be walked although it looks well: nobody writes it.
 
     Raises:
         StoreVersionError: The file is of another format of LMDB's.
         StoreError: The file is damaged.
     """
     path = folder / DATA_FILE
-    size = path.stat().st_size
-    if size == 0:
+    if path.stat().st_size == 0:
         raise _damaged(path, "it is empty")
     metas = _read_metas(path)
+    # Afterwards: the file of a running system grows meanwhile.
+    size = path.stat().st_size
     if suspicion.checksum not in {None, _checksum(metas)}:
         raise _damaged(
             path, "its first two pages are not those with which it was closed"
@@ -109,8 +118,13 @@ def check_data_file(folder: Path, suspicion: Suspicion) -> None:
     short = size < needed
     if not _fit(*metas) and not suspicion.torn:
         raise _damaged(path, "its first two pages are not of consecutive commits")
-    if not short and _fit(*metas) and not suspicion.of_size(size):
+    if not short and _fit(*metas) and not (walk and suspicion.of_size(size)):
         return
+    if short and not mend:
+        raise StoreError(
+            f"{path}: expected {needed} bytes, as its pages say, found {size}: a crash"
+            " may leave it so; start the system once, which mends or refuses it"
+        )
     try:
         problems = _verify(str(folder))
     except (lmdb.verify.VerifyError, *_STUMBLES) as exc:

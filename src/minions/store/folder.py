@@ -42,14 +42,28 @@ from minions.store.datafile import (
     check_data_file,
     checksum_of,
 )
-from minions.store.machine import boot_id, file_system_of, is_network
+from minions.store.machine import boot_id, refuse_network
 from minions.store.mark import APPLICATION, MARK, NEW_MARK, write_mark
 from minions.store.port import Durability
 from minions.store.total import fits_total
 
-__all__ = ["StateFolder", "claim_folder", "translate_os_error"]
+__all__ = [
+    "LOCK",
+    "SOCKET",
+    "StateFolder",
+    "check_data",
+    "claim_folder",
+    "read_mark",
+    "state_of",
+    "translate_os_error",
+]
 
-_LOCK = "minions.lock"
+LOCK = "minions.lock"
+"""The file that is locked while the folder is in use, and names the holder."""
+
+SOCKET = "minions.sock"
+"""Where the process that uses the folder can be asked; a dead one may leave it."""
+
 _LMDB_LOCK = "lock.mdb"
 
 _State = Literal["new", "open", "closed"]
@@ -71,7 +85,7 @@ class StateFolder:
     @property
     def unclean(self) -> bool:
         """Whether its last user did not close it."""
-        return _state_of(self.found) == "open"
+        return state_of(self.found) == "open"
 
     def check_total(self, map_size: int) -> None:
         """Refuse data that a loss of power has left as of no commit.
@@ -101,7 +115,7 @@ class StateFolder:
         ):
             return None
         done = migrate.migrate(self.path, found, map_size=map_size)
-        self.found = _read_mark(self.path)
+        self.found = read_mark(self.path)
         return done
 
     def check_names(self, names: Sequence[str]) -> None:
@@ -173,28 +187,25 @@ def claim_folder(
             machine.
     """
     path = Path(os.path.realpath(path))
-    kind = file_system_of(path)
-    if is_network(kind) and not allow_network:
-        raise StoreError(
-            f"{path}: expected a local disk, found a network file system ({kind}),"
-            " on which locks and memory maps cannot be relied on; use a local"
-            " folder, or pass allow_network=True"
-        )
+    if not allow_network:
+        refuse_network(path)
     if path.exists():
-        _read_mark(path)
+        read_mark(path)
+        _check_writable(path)
     with contextlib.ExitStack() as made:
         try:
             if not path.exists():
                 path.mkdir(mode=0o700)
                 _undo_by(made, path.rmdir)
             lock = _take_lock(path, made)
-            mark = _read_mark(path)
-            if _state_of(mark) == "new":
+            mark = read_mark(path)
+            _check_writable(path)
+            if state_of(mark) == "new":
                 # Nothing was ever acknowledged here, and what there is may be torn.
                 (path / DATA_FILE).unlink(missing_ok=True)
                 mark = {}
             else:
-                _check_data(path, mark)
+                check_data(path, mark)
             folder = StateFolder(path, durability, mark, lock, made)
             if not mark:
                 folder.mark("new")
@@ -217,12 +228,11 @@ def translate_os_error(path: Path, exc: OSError) -> StoreError:
     )
 
 
-def _read_mark(path: Path) -> dict[str, Any]:
+def read_mark(path: Path) -> dict[str, Any]:
     """Read what the folder says of itself; empty for a new one."""
     try:
         names = set(os.listdir(path))  # noqa: PTH208  # names are all that is asked
-        if not names - {_LOCK, NEW_MARK}:
-            _check_writable(path)
+        if not names - {LOCK, SOCKET, NEW_MARK}:
             return {}
         if MARK not in names:
             raise _foreign(path, f"{len(names)} entries and no {MARK}")
@@ -243,7 +253,6 @@ def _read_mark(path: Path) -> dict[str, Any]:
             f" {mark.get('format')}; open it with the version of minions that wrote"
             " it, or a newer one"
         )
-    _check_writable(path)
     return mark
 
 
@@ -262,7 +271,7 @@ def _check_writable(path: Path) -> None:
 
 
 def _take_lock(path: Path, made: contextlib.ExitStack) -> int:
-    name = path / _LOCK
+    name = path / LOCK
     while True:
         fresh = not name.exists()
         lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -323,27 +332,41 @@ def _locked(path: Path, held: bytes) -> StoreLockedError:
     )
 
 
-def _check_data(path: Path, mark: dict[str, Any]) -> None:
+def check_data(path: Path, mark: dict[str, Any], *, reading: bool = False) -> None:
+    """Refuse a data file that is missing, or that LMDB must not map.
+
+    Args:
+        path: The folder.
+        mark: What it says of itself.
+        reading: Nothing may be mended, and somebody else may be writing.
+
+    Raises:
+        StoreError: It is damaged.
+    """
     if not (path / DATA_FILE).exists():
         raise StoreError(
             f"{path}: expected the data file {DATA_FILE}, found none;"
             f" {remedy_for(path)}"
         )
-    unclean = _state_of(mark) == "open"
+    unclean, torn = state_of(mark) == "open", _is_torn(mark)
+    if reading and torn:
+        raise StoreError(
+            f"{path}: expected data that were flushed, found that power was lost"
+            " before; start the system once, which checks them"
+        )
     # A backup may be a compact copy, beside the mark of what it is a copy of.
     known = None if "backup_of" in mark else mark.get("checksum")
+    lost_power = unclean and _rebooted(mark)
     suspicion = Suspicion(
-        unclean=unclean,
-        lost_power=unclean and _rebooted(mark),
-        torn=_is_torn(mark),
-        checksum=known,
+        unclean=unclean, lost_power=lost_power, torn=torn, checksum=known
     )
-    check_data_file(path, suspicion)
+    walk = not (reading and unclean) or lost_power
+    check_data_file(path, suspicion, mend=not reading, walk=walk)
 
 
 def _is_torn(mark: dict[str, Any]) -> bool:
     """Say whether power was lost, or may have been, before all was flushed."""
-    unclean = _state_of(mark) == "open"
+    unclean = state_of(mark) == "open"
     return unclean and mark.get("durability") != "fsync" and _rebooted(mark)
 
 
@@ -352,7 +375,7 @@ def _rebooted(mark: dict[str, Any]) -> bool:
     return mark.get("boot") != boot_id() or not mark.get("boot")
 
 
-def _state_of(mark: dict[str, Any]) -> _State:
+def state_of(mark: dict[str, Any]) -> _State:
     """Say how the folder was left; what says nothing was not closed."""
     if not mark:
         return "new"

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["boot_id", "file_system_of", "is_network"]
+from minions.errors import StoreError
+
+__all__ = ["boot_id", "file_system_of", "is_network", "refuse_network"]
 
 _MOUNTS = Path("/proc/mounts")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -74,3 +76,18 @@ def file_system_of(path: Path, mounts: Path = _MOUNTS) -> str:
 def is_network(kind: str) -> bool:
     """Say whether a file system of this type lies on another machine."""
     return kind in _NETWORK
+
+
+def refuse_network(path: Path) -> None:
+    """Refuse a folder on another machine.
+
+    Raises:
+        StoreError: It is on one.
+    """
+    kind = file_system_of(path)
+    if is_network(kind):
+        raise StoreError(
+            f"{path}: expected a local disk, found a network file system ({kind}),"
+            " on which locks and memory maps cannot be relied on; use a local"
+            " folder, or pass allow_network=True"
+        )
