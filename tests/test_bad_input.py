@@ -144,7 +144,10 @@ def listing(folder: Path) -> dict[str, bytes] | None:
     """Return all that a folder holds; ``None``: there is none."""
     if not folder.exists():
         return None
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {
+        path.name: b"" if path.is_socket() else path.read_bytes()
+        for path in sorted(folder.iterdir())
+    }
 
 
 # What is right, so that each row is wrong in one thing.

@@ -24,9 +24,11 @@ from minions.runtime.house import House
 from minions.runtime.kept import Kept
 from minions.runtime.launch import Launcher
 from minions.runtime.ledger import Ledger
+from minions.runtime.listener import listener_in
 from minions.runtime.log import log_notice
 from minions.runtime.numbers import Numbers
 from minions.runtime.orchestrations import Orchestrations
+from minions.runtime.orders import Orders
 from minions.runtime.restore import Restorer
 from minions.runtime.stuck import ExitWhenStuck
 from minions.runtime.subscriptions import Subscriptions
@@ -200,18 +202,22 @@ def _ledger(group: Group, store: StateStore, bus: NoticeBus) -> Ledger:
 async def _make(
     group: Group, store: StateStore, bus: NoticeBus, door: Door, *, durable: bool
 ) -> AsyncIterator[tuple[Gru, House]]:
-    async with trio.open_nursery() as tasks:
-        gru, house = await _wire(group, store, bus, tasks, durable=durable)
-        token = trio.lowlevel.current_trio_token()
-        open_grus[gru] = OpenGru(token, house.leave)
-        doors.discard(door)
-        if door.stop_asked:
-            house.leave()
-        try:
-            yield gru, house
-        finally:
-            del open_grus[gru]
-            tasks.cancel_scope.cancel(reason="the Gru has ended")
+    # Around the tasks: what it closes, none of them uses any more.
+    with listener_in(store.folder) as listener:
+        async with trio.open_nursery() as tasks:
+            gru, house, orders = await _wire(group, store, bus, tasks, durable=durable)
+            token = trio.lowlevel.current_trio_token()
+            open_grus[gru] = OpenGru(token, house.leave)
+            doors.discard(door)
+            if door.stop_asked:
+                house.leave()
+            if listener is not None:
+                tasks.start_soon(listener.serve, orders, name="minions/control")
+            try:
+                yield gru, house
+            finally:
+                del open_grus[gru]
+                tasks.cancel_scope.cancel(reason="the Gru has ended")
 
 
 async def _wire(
@@ -221,7 +227,7 @@ async def _wire(
     tasks: trio.Nursery,
     *,
     durable: bool,
-) -> tuple[Gru, House]:
+) -> tuple[Gru, House, Orders]:
     context = contextvars.copy_context()
     components = Components(group, context, durable=durable)
     bus.listeners.append(components.heed)
@@ -252,4 +258,4 @@ async def _wire(
     tasks.start_soon(waker.run, name="minions/waker")
     tasks.start_soon(house.keep, name="minions/house")
     tasks.start_soon(house.obey_stop, name="minions/stop")
-    return gru, house
+    return gru, house, Orders(gru, subscriptions.tables, ledger)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -74,6 +75,9 @@ class StoreStatistics:
 
 class StateStore(abc.ABC):
     """Bytes under keys, committed in atomic batches in the order of the calls."""
+
+    folder: Path | None = None
+    """The state folder that it holds; ``None``: it is in none."""
 
     @property
     @abc.abstractmethod

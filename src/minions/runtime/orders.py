@@ -1,0 +1,162 @@
+"""What a process that uses a state folder can be asked for over its socket.
+
+Each order is a function of the request's fields; what it returns is the reply.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import attrs
+import trio
+
+from minions.errors import AlreadyRunningError, DefinitionError
+from minions.runtime.gru import Gru
+from minions.runtime.ledger import Ledger
+from minions.runtime.registry import Found, Registry, seq_of
+from minions.runtime.table import WorkTable
+from minions.runtime.why import state_of, why
+from minions.runtime.wire import VERSION
+from minions.workflow.record import WorkflowRecord
+
+__all__ = ["Orders", "end_subscription"]
+
+_MOST_ROWS = 1000
+
+
+@attrs.frozen(eq=False)
+class Orders:
+    """Obeys what comes over the socket of one Gru."""
+
+    gru: Gru
+    tables: Mapping[str, WorkTable]
+    ledger: Ledger
+
+    async def obey(self, request: Mapping[str, Any]) -> object:
+        """Do what a request says; return what JSON can hold.
+
+        Raises:
+            ValueError: It makes no sense.
+            MinionsError: It cannot be done.
+            KeyError: There is no such workflow or subscription.
+        """
+        version = request.get("version")
+        if version != VERSION:
+            raise ValueError(
+                f"expected a request of version {VERSION}, found {version!r}; use the"
+                " version of minions that runs the system"
+            )
+        order = _ORDERS.get(str(request.get("do")))
+        if order is None:
+            raise ValueError(
+                f"expected one of {', '.join(_ORDERS)}, found {request.get('do')!r}"
+            )
+        return await order(self, request)
+
+    async def _live(self, request: Mapping[str, Any]) -> object:
+        """Show some of the workflows in memory, by number."""
+        after = request.get("after", 0)
+        if not isinstance(after, int):
+            raise ValueError(f"live: expected a number in 'after', found {after!r}")  # noqa: TRY004  # a reply, no bug
+        await trio.lowlevel.checkpoint()
+        found = heapq.nsmallest(
+            _MOST_ROWS,
+            (
+                (seq, identity)
+                for identity, table in self.tables.items()
+                for seq in table.works
+                if seq > after
+            ),
+        )
+        now = self.ledger.now()
+        return [self._row(seq, self.tables[identity], now) for seq, identity in found]
+
+    def _row(self, seq: int, table: WorkTable, now: float) -> list[object]:
+        work = table.works[seq]
+        record = work.record
+        state = state_of(Found(seq, table, work), record, now)
+        since = record.since or record.accepted_at
+        return [seq, table.id, state, record.step, record.attempt, since, record.until]
+
+    async def _look(self, request: Mapping[str, Any]) -> object:
+        """Say what a workflow waits for, if it goes on."""
+        # Not through gru.workflows: that makes the user's objects.
+        registry = Registry(self.ledger, self.tables)
+        found = await registry.find(seq_of(_id_in(request)))
+        record = found.work.record if found.work is not None else found.body
+        if not isinstance(record, WorkflowRecord):
+            return None
+        now = self.ledger.now()
+        return {
+            "state": state_of(found, record, now),
+            "why": why(found, record, now),
+        }
+
+    async def _wait(self, request: Mapping[str, Any]) -> object:
+        workflow = await self.gru.workflows.wait(_id_in(request))
+        return {"state": workflow.state, "reason": workflow.reason}
+
+    async def _redrive(self, request: Mapping[str, Any]) -> None:
+        await self.gru.workflows.redrive(_id_in(request))
+
+    async def _discard(self, request: Mapping[str, Any]) -> None:
+        await self.gru.workflows.discard(_id_in(request))
+
+    async def _cancel(self, request: Mapping[str, Any]) -> None:
+        await self.gru.workflows.cancel(_id_in(request))
+
+    async def _forget(self, request: Mapping[str, Any]) -> object:
+        dry = request.get("dry") is True
+        return await end_subscription(self.gru, _id_in(request), dry=dry)
+
+
+Order = Callable[[Orders, Mapping[str, Any]], Awaitable[object]]
+
+_ORDERS: dict[str, Order] = {
+    "cancel": Orders._cancel,  # noqa: SLF001  # all of this class
+    "discard": Orders._discard,  # noqa: SLF001
+    "forget": Orders._forget,  # noqa: SLF001
+    "live": Orders._live,  # noqa: SLF001
+    "look": Orders._look,  # noqa: SLF001
+    "redrive": Orders._redrive,  # noqa: SLF001
+    "wait": Orders._wait,  # noqa: SLF001
+}
+
+
+def _id_in(request: Mapping[str, Any]) -> str:
+    found = request.get("id")
+    if not isinstance(found, str):
+        raise ValueError(f"{request.get('do')}: expected text in 'id', found {found!r}")  # noqa: TRY004  # a reply, no bug
+    return found
+
+
+async def end_subscription(gru: Gru, identity: str, *, dry: bool = False) -> int:
+    """End a subscription that nobody has started; return how many workflows stay.
+
+    Args:
+        gru: Whose.
+        identity: The orchestration's id.
+        dry: Only check whether it can be ended.
+
+    Raises:
+        AlreadyRunningError: Its orchestration runs.
+        DefinitionError: There is none of this id.
+    """
+    seen = gru.snapshot().orchestrations
+    idle = {name: o.unfinished for name, o in seen.items() if o.status == "not started"}
+    if identity in seen and identity not in idle and dry:
+        raise AlreadyRunningError(
+            f"{identity}: expected an orchestration that is not started, found that it"
+            f" is {seen[identity].status}"
+        )
+    try:
+        if identity not in idle or not dry:
+            await gru.forget(identity)
+    except KeyError:
+        raise DefinitionError(
+            f"{identity}: expected the id of a subscription, found none of this name;"
+            f" there are: {', '.join(idle) or 'none'}"
+        ) from None
+    return idle.get(identity, 0)
