@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+from trio.testing import MockClock
 
+from minions import GruOptions, open_gru
 from minions.cli import main
 
 MODULE = """
@@ -155,3 +161,107 @@ def program() -> Iterator[Callable[[Path], Program]]:
         if one.process.poll() is None:
             one.process.kill()
         one.process.communicate()
+
+
+STATE_MODULE = """
+import pathlib
+import attrs
+import trio
+from minions import After, GoTo, Minion, Pipeline, Wait, minion_step
+
+
+MENDED = pathlib.Path(__file__).parent / "mended"
+
+
+@attrs.frozen
+class Job:
+    name: str
+    price: float = 1.5
+
+
+@attrs.define
+class Notes:
+    seen: str = ""
+
+
+@attrs.frozen
+class Go:
+    note: str
+
+
+class Jobs(Pipeline[Job]):
+    pass
+
+
+class Clerk(Minion[Job, Notes]):
+    def key(self, event: Job) -> str | None:
+        return event.name
+
+    @minion_step
+    async def begin(self) -> None:
+        self.context.seen = self.event.name
+
+    @minion_step
+    async def work(self) -> object:
+        name = self.event.name
+        print("works on", name, flush=True)
+        if name.startswith("fail") and not MENDED.exists():
+            raise ValueError(f"no luck with {name}")
+        if name == "sleep":
+            return After(3600, step="last")
+        if name == "wait":
+            return Wait(Go, step="last")
+        if name == "hang":
+            await trio.sleep_forever()
+        return None
+
+    @minion_step
+    async def last(self) -> None:
+        print("ends", self.event.name, flush=True)
+"""
+
+STATE_SYSTEM = """
+[[orchestration]]
+minion = "clerks:Clerk"
+pipeline = "clerks:Jobs"
+"""
+
+
+@pytest.fixture(scope="session")
+def filled_desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder whose system has a workflow in each state of the store."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "clerks.py").write_text(STATE_MODULE)
+    (folder / "minions.toml").write_text(STATE_SYSTEM)
+    sys.path.insert(0, str(folder))
+    clerks = importlib.import_module("clerks")
+    sys.path.remove(str(folder))
+    del sys.modules["clerks"]
+
+    async def fill() -> None:
+        options = GruOptions(keep=1e6, durability="none")
+        async with open_gru(folder / "state", options=options) as gru:
+            await gru.start_minion(clerks.Clerk, clerks.Jobs)
+            ids: dict[str, Any] = {}
+            for name in ("ok", "fail1", "fail2", "sleep", "wait", "hang"):
+                (ids[name],) = await gru.emit(clerks.Jobs, clerks.Job(name))
+            for name in ("ok", "fail1", "fail2"):
+                await gru.workflows.wait(ids[name])
+            await trio.sleep(1)
+            gru.cut_over()
+            await gru.stop()
+
+    trio.run(fill, clock=MockClock(autojump_threshold=0))
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    return folder
+
+
+@pytest.fixture
+def desk(filled_desk: Path, tmp_path: Path) -> Iterator[Path]:
+    """Return a copy of that folder, with a longer path than a socket may have."""
+    folder = tmp_path / ("long" * 40)
+    shutil.copytree(filled_desk, folder)
+    path = sys.path[:]
+    yield folder
+    sys.path[:] = path
+    sys.modules.pop("clerks", None)

@@ -415,7 +415,7 @@ def test_forget_refuses_a_locked_store(locked: Path, refusal: Refusal) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["ls"], ["run", "--chek"], ["forget"], ["forget", "x", "--st", "y"]],
+    [[], ["list"], ["run", "--chek"], ["forget"], ["forget", "x", "--st", "y"]],
     ids=" ".join,
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from minions.cli.state_arguments import add_state_commands
+
 __all__ = ["read_arguments"]
 
 _CODES = """\
@@ -60,23 +62,5 @@ def read_arguments(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="only validate: start nothing, touch no state",
     )
-    _add_forget(commands)
+    add_state_commands(commands)
     return parser.parse_args(argv)
-
-
-def _add_forget(commands: Any) -> None:  # argparse's type for it is private
-    forget = commands.add_parser(
-        "forget",
-        help="end the subscription of an orchestration that will not come back",
-        description="End a subscription in a store that no process uses.",
-        allow_abbrev=False,
-    )
-    forget.add_argument("id", metavar="ID", help="the orchestration's id")
-    where = forget.add_mutually_exclusive_group()
-    where.add_argument(
-        "--folder",
-        default=".",
-        type=Path,
-        help="where minions.toml names the store (default: the current folder)",
-    )
-    where.add_argument("--store", type=Path, metavar="DIR", help="the state folder")

@@ -6,19 +6,16 @@ import argparse
 import signal
 import sys
 import traceback
-from functools import partial
-from pathlib import Path
-
-import trio
 
 from minions.cli.arguments import read_arguments
 from minions.cli.logs import Voice, logging_to_stderr
 from minions.cli.operate import RefusedError, operate
 from minions.cli.plan import make_plan
+from minions.cli.state_commands import COMMANDS
 from minions.cli.system_file import read_system_file
+from minions.control import ControlError
 from minions.errors import DefinitionError, InternalError, MinionsError, StoreError
 from minions.notices import leaves_of
-from minions.runtime.opening import open_gru
 from minions.runtime.process import SignalCount, run
 
 __all__ = ["main"]
@@ -37,12 +34,15 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: The arguments make no sense, or ask for help; or the user's own.
     """
     arguments = read_arguments(argv)
-    command = _run if arguments.command == "run" else _forget
+    command = _run if arguments.command == "run" else COMMANDS[arguments.command]
     try:
         return command(arguments)
     except (RefusedError, DefinitionError, StoreError) as exc:
         Voice(as_records=False).complain(str(exc))
         return _REFUSED
+    except ControlError as exc:
+        Voice(as_records=False).complain(str(exc))
+        return _REFUSED if exc.kind else _FAILED
     except KeyboardInterrupt:
         return _SIGNALLED + signal.SIGINT
 
@@ -87,38 +87,3 @@ def _explain(exc: Exception, voice: Voice) -> int:
             voice.complain("".join(traceback.format_exception(leaf)).rstrip())
     refused = all(isinstance(leaf, RefusedError | DefinitionError) for leaf in leaves)
     return _REFUSED if refused else _FAILED
-
-
-def _forget(arguments: argparse.Namespace) -> int:
-    path: Path = arguments.store or read_system_file(arguments.folder).state
-    if not path.is_dir() or not any(path.iterdir()):
-        raise RefusedError(
-            f"{path}: expected a state folder, found none; name the right one with"
-            " --store or --folder"
-        )
-    sys.stdout.write(trio.run(partial(_end_subscription, path, arguments.id)) + "\n")
-    return _DONE
-
-
-async def _end_subscription(path: Path, identity: str) -> str:
-    problem = ""
-    async with open_gru(path) as gru:
-        known = {
-            name: orchestration.unfinished
-            for name, orchestration in gru.snapshot().orchestrations.items()
-            if orchestration.status == "not started"
-        }
-        if identity in known:
-            await gru.forget(identity)
-        else:
-            listed = ", ".join(known) or "none"
-            problem = (
-                f"{path}: {identity}: expected the id of a subscription, found none of"
-                f" this name; there are: {listed}"
-            )
-    if problem:
-        raise RefusedError(problem)
-    saved = known[identity]
-    stay = "workflow stays" if saved == 1 else "workflows stay"
-    kept = f"; {saved} unfinished {stay} in the store" if saved else ""
-    return f"{identity}: forgotten{kept}"
