@@ -273,7 +273,7 @@ class FieldsDropped(Notice):
     """
 
     orchestration: str
-    type: str
+    type_name: str
     """The name of the class."""
 
     fields: tuple[str, ...]

@@ -16,6 +16,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from minions import (
+    After,
     Backoff,
     Gru,
     Minion,
@@ -29,6 +30,7 @@ from minions import (
 from minions.notices import Notice, WorkflowQuarantined
 from minions.store import MemoryStore, open_lmdb_store
 from minions.store.port import Keyspace, Write
+from minions.workflow.layout import key_of
 
 State = Path | None
 CHILDREN = Path(__file__).parent / "children"
@@ -583,3 +585,52 @@ def test_a_kill_loses_nothing_and_starts_nothing_twice(
 
     assert happened == kills
     check((tmp_path / "out").read_text().splitlines(), kills, events)
+
+
+class OneByOne(Minion[Number, Passed]):
+    seen: ClassVar[list[str]] = []
+
+    def key(self, event: Number) -> str:
+        return "one"
+
+    @minion_step
+    async def first(self) -> After:
+        self.seen.append(f"first {self.event.value}")
+        return After(10)
+
+    @minion_step
+    async def second(self) -> None:
+        self.seen.append(f"second {self.event.value}")
+
+
+@pytest.mark.parametrize("where", ["record", "cold"])
+async def test_who_cannot_be_read_holds_no_key(
+    autojump_clock: MockClock, folder: Path, where: str
+) -> None:
+    OneByOne.seen.clear()
+    async with open_gru(folder) as gru:
+        await gru.start_minion(OneByOne, Outside)
+        for number in (1, 2):
+            await gru.emit(Outside, Number(number))
+        await wait_all_tasks_blocked()
+        assert OneByOne.seen == ["first 1"]
+        await gru.stop()
+    async with open_lmdb_store(folder) as store:
+        space = Keyspace.COLD
+        if where == "record":
+            ((timer, _),) = await store.page(Keyspace.TIMER)
+            space = Keyspace.RECORD
+            await store.write(
+                [(Keyspace.COLD, key_of(1), None), (Keyspace.TIMER, timer, None)]
+            )
+        await store.write([(space, key_of(1), b"nonsense")])
+
+    async with open_gru(folder) as gru:
+        await gru.start_minion(OneByOne, Outside)
+        await trio.sleep(100)
+        assert OneByOne.seen == ["first 1", "first 2", "second 2"]
+        (damaged,) = [w async for w in gru.workflows.list()]
+        assert (damaged.id, damaged.state) == ("w1", "quarantined")
+        await gru.stop()
+    async with open_lmdb_store(folder) as store:
+        assert await store.page(Keyspace.KEY) == []

@@ -64,7 +64,9 @@ class Codecs:
                 told.add((type_name, fields))
                 notify(
                     FieldsDropped(
-                        orchestration=orchestration, type=type_name, fields=fields
+                        orchestration=orchestration,
+                        type_name=type_name,
+                        fields=fields,
                     )
                 )
 

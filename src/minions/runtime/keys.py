@@ -110,6 +110,13 @@ class KeyQueues:
         queue = self._queues.get(key)
         return queue[0] if queue else None
 
+    def held_by(self, seq: int) -> bytes | None:
+        """Return the key that a workflow holds, whose record cannot be read."""
+        for key, queue in self._queues.items():
+            if queue[0].seq == seq:
+                return key
+        return None
+
     def holds(self, seq: int, key: bytes | None) -> bool:
         """Say whether a workflow is the one that holds the key."""
         queue = self._queues.get(key) if key is not None else None

@@ -50,6 +50,8 @@ class Restorer:
         # By the hash of its id, as it stands in keys.
         self._by_mark: dict[bytes, WorkTable] = {}
         self._works: dict[int, Work] = {}
+        # Those whose record cannot be read: nobody can tell which key they held.
+        self._unreadable: set[int] = set()
 
     async def restore(self, max_crashes: int) -> Restored:
         """Read all; return the subscriptions in their order.
@@ -113,6 +115,7 @@ class Restorer:
         self, seq: int, space: Keyspace, value: bytes, exc: SnapshotError
     ) -> None:
         """Put one that cannot be read into quarantine: the others go on."""
+        self._unreadable.add(seq)
         reason = await self._ledger.ends.quarantine_raw(seq, space, value, exc)
         self._ledger.notify(
             WorkflowQuarantined(
@@ -132,6 +135,8 @@ class Restorer:
                 record = decode_quarantine(key, value).record
             except SnapshotError:  # listed as what it is, and may be discarded
                 record = WorkflowRecord("", "", value, "", b"", "", 0.0)
+            if not record.orchestration:
+                self._unreadable.add(seq)
             self._table(record.orchestration).quarantined[seq] = (record.key, False)
 
     async def _cold(self) -> None:
@@ -162,6 +167,9 @@ class Restorer:
         async for key, value in scan(self._store, Keyspace.KEY):
             table = self._by_mark.get(key[:_HASH_SIZE])
             seq = sequence_of(unseal(key, value))
+            if seq in self._unreadable:
+                await self._store.write([(Keyspace.KEY, key, None)])
+                continue
             if table is None:
                 continue
             held = key[_HASH_SIZE:]

@@ -24,7 +24,7 @@ from minions.runtime.registry import read_mail
 from minions.runtime.table import WorkTable
 from minions.runtime.work import Work
 from minions.store.port import Keyspace
-from minions.workflow.layout import key_of, mark_of, sequence_of, time_of
+from minions.workflow.layout import holder_key, key_of, mark_of, sequence_of, time_of
 from minions.workflow.record import WorkflowRecord, decode_record
 from minions.workflow.transitions import wake
 
@@ -138,7 +138,12 @@ class Waker:
     async def _give_up(
         self, table: WorkTable, seq: int, value: bytes, exc: SnapshotError
     ) -> None:
+        held = table.keys.held_by(seq)
         await self._ledger.ends.quarantine_raw(seq, Keyspace.COLD, value, exc)
+        if held is not None:
+            entry = holder_key(table.id, held)
+            await self._ledger.store.write([(Keyspace.KEY, entry, None)])
+            table.release_key(seq, held)
         table.cold.count -= 1
         table.quarantined[seq] = (None, False)
         self._ledger.notify(
