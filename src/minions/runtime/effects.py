@@ -88,15 +88,17 @@ class StepPort:
                 " msgspec.Struct class"
             )
         codec = self._codecs.signal(kind)
+        await trio.lowlevel.checkpoint()
+        # One that is there is taken with any timeout, 0 too.
         with trio.move_on_after(math.inf if timeout is None else timeout):
-            await trio.lowlevel.checkpoint()
-            while True:
-                for mail in self._work.mail:
-                    if mail.type == codec.type_name and mail not in self._taken:
-                        self.take(mail)
-                        return codec.decode(mail.payload)
+            while self.wants(codec.type_name) is None and not self.ended:
                 await self._work.wait_mail()
-        return None
+        self._check_open("receive")
+        mail = self.wants(codec.type_name)
+        if mail is None:
+            return None
+        self.take(mail)
+        return codec.decode(mail.payload)
 
     async def emit(self, event: Any, to: type) -> None:
         """Keep an event until the step ends; see ``WorkflowInfo.emit``."""

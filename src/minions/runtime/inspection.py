@@ -38,7 +38,8 @@ class Workflow:
     ``discarded``."""
 
     step: str
-    """The step at which its last snapshot goes on; empty for the first."""
+    """The step at which its last snapshot goes on; empty for the first, and ``=`` if
+    only its end is left."""
 
     attempt: int
     """How many attempts of that step have failed."""

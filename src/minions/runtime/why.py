@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from minions.runtime.registry import Found
 from minions.runtime.table import WorkTable
 from minions.runtime.work import Work
-from minions.workflow.record import READY, WorkflowRecord
+from minions.workflow.record import END, READY, WorkflowRecord
 
 __all__ = ["cold_why", "state_of", "why"]
 
@@ -28,7 +28,7 @@ def state_of(found: Found, record: WorkflowRecord, now: float) -> str:
 def why(found: Found, record: WorkflowRecord, now: float) -> str:
     """Say what it waits for, and since when."""
     state, since = state_of(found, record, now), _moment(record.since)
-    at = f"step {record.step!r}" if record.step else "its first step"
+    at = _place(record)
     if not record.since:
         since = _moment(record.accepted_at)
     table, work = found.table, found.work
@@ -47,7 +47,7 @@ def why(found: Found, record: WorkflowRecord, now: float) -> str:
 
 def cold_why(record: WorkflowRecord, now: float) -> str:
     """Say what a cold workflow waits for; needs its record only."""
-    at = f"step {record.step!r}" if record.step else "its first step"
+    at = _place(record)
     since = _moment(record.since)
     until = "" if record.until is None else f"until {_moment(record.until)}"
     if record.until is not None:
@@ -61,6 +61,12 @@ def cold_why(record: WorkflowRecord, now: float) -> str:
         limit = f", {until}" if until else ", without a timeout"
         return f"waits for a signal of {record.waits} before {at} since {since}{limit}"
     return f"sleeps before {at} since {since} {until}"
+
+
+def _place(record: WorkflowRecord) -> str:
+    if record.step == END:
+        return "its end"
+    return f"step {record.step!r}" if record.step else "its first step"
 
 
 def _hindrance(table: WorkTable | None, work: Work | None) -> str:
