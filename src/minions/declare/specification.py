@@ -44,6 +44,7 @@ __all__ = [
     "PipelineSpec",
     "ResourceSpec",
     "minion_types",
+    "pipeline_types",
     "specify",
 ]
 
@@ -169,9 +170,7 @@ def specify(
 
 
 def _pipeline(cls: type, owner: str, common: dict[str, Any]) -> PipelineSpec:
-    event_type, declared = _arguments(cls, Pipeline, "Pipeline[Event]", owner)
-    _check_data(event_type, "event", owner)
-    cursor_type = _cursor_type(cls, declared, owner)
+    event_type, cursor_type = pipeline_types(cls, owner)
     produces = has_async_method(cls, "produce_event", owner)
     if produces and common["has_run"]:
         raise DefinitionError(
@@ -188,6 +187,18 @@ def _pipeline(cls: type, owner: str, common: dict[str, Any]) -> PipelineSpec:
     return PipelineSpec(
         event_type=event_type, cursor_type=cursor_type, source=source, **common
     )
+
+
+def pipeline_types(cls: type, owner: str) -> tuple[type, type | None]:
+    """Return the classes of a pipeline's events and of its cursor, if it has one.
+
+    Raises:
+        DefinitionError: The first is missing or no data class, or the second can be
+            no cursor.
+    """
+    event_type, declared = _arguments(cls, Pipeline, "Pipeline[Event]", owner)
+    _check_data(event_type, "event", owner)
+    return event_type, _cursor_type(cls, declared, owner)
 
 
 def _cursor_type(cls: type, declared: Any, owner: str) -> type | None:

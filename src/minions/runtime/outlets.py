@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from minions.declare.specification import MinionSpec, PipelineSpec, specify
+from minions.declare.specification import MinionSpec, pipeline_types
 from minions.errors import DefinitionError, StoreFullError
 from minions.identity import component_identity
 from minions.runtime.intake import Call, Intake
@@ -110,10 +110,8 @@ class OutletFinder:
         if intake is None or not self._knows(identity):
             raise _unknown("self.workflow.emit", cls)
         if intake.codecs is None:  # subscribed by an earlier process, not started
-            spec = specify(cls)
-            if not isinstance(spec, PipelineSpec):
-                raise _unknown("self.workflow.emit", cls)
-            intake.codecs = source_codecs(spec)
+            # What it needs is nobody's business here: only its events are.
+            intake.codecs = source_codecs(identity, *pipeline_types(cls, identity))
         return PipelineOutlet(intake)
 
 

@@ -50,7 +50,9 @@ def make_codecs(minion: MinionSpec, pipeline: PipelineSpec, intake: Intake) -> C
     Raises:
         DefinitionError: A class cannot be stored.
     """
-    intake.codecs = source_codecs(pipeline)
+    intake.codecs = source_codecs(
+        pipeline.identity, pipeline.event_type, pipeline.cursor_type
+    )
     intake.event_ids = None
     if pipeline.dedup_window:
         intake.event_ids = EventIds(
@@ -67,17 +69,19 @@ def make_codecs(minion: MinionSpec, pipeline: PipelineSpec, intake: Intake) -> C
     )
 
 
-def source_codecs(pipeline: PipelineSpec) -> SourceCodecs:
+def source_codecs(
+    pipeline: str, event_type: type, cursor_type: type | None
+) -> SourceCodecs:
     """Make how the events and positions of a pipeline are stored.
 
     Raises:
         DefinitionError: A class cannot be stored.
     """
-    event = codec_for(pipeline.event_type, component=pipeline.identity)
+    event = codec_for(event_type, component=pipeline)
     cursor = None
-    if pipeline.cursor_type is not None:
-        cursor = codec_for(pipeline.cursor_type, component=pipeline.identity)
-    return SourceCodecs(pipeline.identity, event, pipeline.event_type, cursor)
+    if cursor_type is not None:
+        cursor = codec_for(cursor_type, component=pipeline)
+    return SourceCodecs(pipeline, event, event_type, cursor)
 
 
 def subscription_of(
