@@ -116,3 +116,21 @@ async def test_who_waits_before_its_end_says_so(autojump_clock: MockClock) -> No
         assert "Approval before its end since" in waiting.why
         assert waiting.step == "="
         await gru.stop()
+
+
+class Mistakes(Minion[Number, Memory]):
+    @minion_step
+    async def poll(self) -> None:
+        await self.workflow.receive(Approval, timeout=float("nan"))
+
+
+async def test_a_timeout_that_is_no_time_fails_the_step(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        await gru.start_minion(Mistakes, Source)
+        ended = await gru.workflows.wait(await emit(gru))
+        assert ended.state == "quarantined"
+        assert "expected as timeout a number of seconds" in ended.reason
+        assert "found nan" in ended.reason
+        await gru.stop()

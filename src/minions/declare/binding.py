@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import attrs
 
-from minions.errors import NotRunningError
+from minions.errors import DefinitionError, NotRunningError
 from minions.identity import component_identity
+from minions.options import is_number
 
 if TYPE_CHECKING:
     import trio
@@ -159,16 +161,22 @@ class WorkflowInfo:
         not.  The signal is gone with the commit that ends the step: if the step
         fails, is interrupted or tried again, it is back in its place.
 
-        Returns ``None`` after *timeout* seconds without one.
+        Returns ``None`` after *timeout* seconds without one; with 0 it looks only.
 
         Raises:
-            DefinitionError: What is waited for is no data class.
+            DefinitionError: What is waited for is no data class, or the time is no
+                number from 0 on.
             NotRunningError: The step has ended, or nothing runs it but your test.
             SnapshotError: The signal does not fit its class any more.
 
         Cancellation:
             Nothing was taken.
         """
+        if timeout is not None and not is_number(timeout, 0, inf):
+            raise DefinitionError(
+                "self.workflow.receive: expected as timeout a number of seconds from 0"
+                f" on, or None, found {timeout!r}; set it to such a value"
+            )
         found: SignalT | None = await self._runtime("receive").receive(kind, timeout)
         return found
 
