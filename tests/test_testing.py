@@ -18,7 +18,10 @@ from minions import (
     GoTo,
     Minion,
     NotRunningError,
+    Pipeline,
     Resource,
+    SnapshotError,
+    Wait,
     WorkflowInfo,
     minion_step,
 )
@@ -285,3 +288,170 @@ def test_importing_it_needs_no_hypothesis() -> None:
     )
 
     assert done.stdout == "False\n"
+
+
+# Signals and emitted events.
+
+
+@attrs.frozen
+class Approval:
+    by: str
+
+
+@attrs.frozen
+class Refusal:
+    by: str
+
+
+class Orders(Pipeline[Order]):
+    """Where steps emit to."""
+
+
+class Remote(Pipeline[Order]):
+    """What it needs is not asked for."""
+
+    prices: int
+
+
+@attrs.define
+class Clerk(Minion[Order, Basket]):
+    calls: list[Any] = attrs.field(factory=list)
+
+    @minion_step
+    async def ask(self) -> Wait:
+        return Wait(Approval)
+
+    @minion_step
+    async def act(self) -> None:
+        self.calls.append(self.workflow.received)
+
+    @minion_step
+    async def talk(self) -> None:
+        for kind in (Refusal, Approval, Approval):
+            self.calls.append(await self.workflow.receive(kind, timeout=3600))
+
+    @minion_step
+    async def insist(self) -> None:
+        self.calls.append(await self.workflow.receive(Approval))
+
+    @minion_step
+    async def poll_badly(self) -> None:
+        await self.workflow.receive(Approval, timeout=-1)
+
+    @minion_step
+    async def receive_badly(self) -> None:
+        await self.workflow.receive(int)
+
+    @minion_step
+    async def tell(self) -> None:
+        await self.workflow.emit(Order(self.event.amount + 1), to=Orders)
+        await self.workflow.emit(Order(self.event.amount + 2), to=Remote)
+        if self.event.amount < 0:
+            raise OSError("no connection")
+
+    @minion_step
+    async def tell_badly(self) -> None:
+        wrong: tuple[Any, Any] = self.calls[0]
+        await self.workflow.emit(wrong[0], to=wrong[1])
+
+    @minion_step
+    async def leave(self) -> None:
+        self.calls += [self.workflow.receive, self.workflow.emit]
+
+
+async def test_a_step_sees_the_signal_that_it_waited_for() -> None:
+    clerk = Clerk()
+
+    await run_step(clerk, "act", Order(1), received=Approval("Ann"))
+    await run_step(clerk, "act", Order(1))
+
+    assert clerk.calls == [Approval("Ann"), None]
+
+
+async def test_signals_are_handed_out_by_class_in_their_order() -> None:
+    clerk = Clerk()
+    signals = [Approval("Ann"), Refusal("Bob"), Approval("Cid")]
+
+    await run_step(clerk, "talk", Order(1), signals=signals)
+
+    assert clerk.calls == [Refusal("Bob"), Approval("Ann"), Approval("Cid")]
+    assert len(signals) == 3
+
+
+async def test_a_timeout_is_over_at_once() -> None:
+    """Under the real clock: an hour would not be."""
+    clerk = Clerk()
+
+    await run_step(clerk, "talk", Order(1))
+
+    assert clerk.calls == [None, None, None]
+
+
+async def test_a_step_that_would_wait_for_ever_is_told() -> None:
+    with pytest.raises(NotRunningError, match=r"Approval, found none left.*signals"):
+        await run_step(Clerk(), "insist", Order(1), signals=[Refusal("Bob")])
+
+
+async def test_what_gru_would_refuse_to_receive_is_refused() -> None:
+    wrong = "text"
+    with pytest.raises(TypeError, match=r"it names .*Approval, "):
+        await run_step(Clerk(), "talk", Order(1), signals=[wrong])
+    with pytest.raises(TypeError, match="found Memo"):
+        await run_step(Clerk(), "act", Order(1), received=Memo())
+    with pytest.raises(TypeError, match="found Approval"):
+        await run_step(Buyer(), "add", Order(1), received=Approval("Ann"))
+    with pytest.raises(DefinitionError, match="timeout a number.* found -1"):
+        await run_step(Clerk(), "poll_badly", Order(1), signals=[Approval("Ann")])
+    with pytest.raises(DefinitionError, match="class of a signal, found int"):
+        await run_step(Clerk(), "receive_badly", Order(1))
+
+
+@attrs.frozen
+class Memo:
+    """No signal of any minion here."""
+
+
+async def test_emitted_events_are_collected_with_their_targets() -> None:
+    emitted: list[tuple[Any, type]] = [(Order(0), Orders)]
+
+    await run_step(Clerk(), "tell", Order(1), emitted=emitted)
+    await run_step(Clerk(), "tell", Order(1))
+
+    assert emitted == [(Order(0), Orders), (Order(2), Orders), (Order(3), Remote)]
+
+
+async def test_a_step_that_fails_has_emitted_nothing() -> None:
+    emitted: list[tuple[Any, type]] = []
+
+    with pytest.raises(OSError, match="no connection"):
+        await run_step(Clerk(), "tell", Order(-1), emitted=emitted)
+
+    assert emitted == []
+
+
+@pytest.mark.parametrize(
+    ("event", "to", "error", "message"),
+    [
+        (Order(1), int, DefinitionError, "expected a pipeline as to, found int"),
+        (Order(1), Buyer, DefinitionError, "expected a pipeline as to, found Buyer"),
+        (Order(1), "Orders", DefinitionError, "expected a pipeline as to"),
+        (Basket(), Orders, TypeError, "expected an event of class Order"),
+        (Order(2**64), Orders, SnapshotError, "64 bit"),
+    ],
+)
+async def test_what_gru_would_refuse_to_emit_is_refused(
+    event: Any, to: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        await run_step(Clerk([(event, to)]), "tell_badly", Order(1))
+
+
+async def test_nothing_is_received_or_emitted_behind_the_step() -> None:
+    clerk = Clerk()
+    await run_step(clerk, "leave", Order(1), signals=[Approval("Ann")])
+    receive, emit = clerk.calls
+
+    with pytest.raises(NotRunningError, match="has ended"):
+        await receive(Approval)
+    with pytest.raises(NotRunningError, match="has ended"):
+        await emit(Order(1), to=Orders)
