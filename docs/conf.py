@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import importlib
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from sphinx.addnodes import pending_xref
 from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.util.nodes import find_pending_xref_condition
 
 if TYPE_CHECKING:
     from docutils import nodes
-    from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
@@ -72,6 +74,19 @@ def foreign_reference(
     return None if ours or found is None else content
 
 
+def leave_builtins_alone(_app: Sphinx, document: nodes.document) -> None:
+    """Take the references to built-in names out of signatures.
+
+    Sphinx looks for whatever ends in such a name: `type` would lead to any of our
+    fields that is called so.
+    """
+    for node in [*document.findall(pending_xref)]:
+        if node.get("refdomain") == "py" and hasattr(builtins, node["reftarget"]):
+            content = find_pending_xref_condition(node, "*")
+            shown = node if content is None else content
+            node.replace_self(shown.children)
+
+
 def remember(
     _app: Sphinx, what: str, name: str, _thing: object, _options: object, doc: list[str]
 ) -> None:
@@ -96,6 +111,7 @@ def read_as_method(  # noqa: PLR0917
 
 def setup(app: Sphinx) -> None:
     """Connect what is defined above."""
+    app.connect("doctree-read", leave_builtins_alone)
     app.connect("missing-reference", foreign_reference)
     app.connect("autodoc-process-docstring", remember, priority=400)
     app.connect("autodoc-process-docstring", read_as_method, priority=600)

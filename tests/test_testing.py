@@ -400,7 +400,7 @@ async def test_what_gru_would_refuse_to_receive_is_refused() -> None:
         await run_step(Clerk(), "act", Order(1), received=Memo())
     with pytest.raises(TypeError, match="found Approval"):
         await run_step(Buyer(), "add", Order(1), received=Approval("Ann"))
-    with pytest.raises(DefinitionError, match="timeout a number.* found -1"):
+    with pytest.raises(DefinitionError, match=r"timeout a number.* found -1"):
         await run_step(Clerk(), "poll_badly", Order(1), signals=[Approval("Ann")])
     with pytest.raises(DefinitionError, match="class of a signal, found int"):
         await run_step(Clerk(), "receive_badly", Order(1))
