@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from minions import Minion, Pipeline, minion_step, open_gru
+from minions import After, Minion, Pipeline, minion_step, open_gru
 
 
 @attrs.frozen
@@ -78,3 +79,45 @@ async def test_a_target_that_is_not_started_here_needs_nothing(
         await wait_all_tasks_blocked()
         await gru.stop()
     assert heard == [2]
+
+
+class Few(Pipeline[Number]):
+    async def run(self) -> None:
+        await self.emit(Number(1))
+
+
+class Sleeps(Minion[Number, Memory]):
+    @minion_step
+    async def sleep(self) -> After:
+        return After(10)
+
+    @minion_step
+    async def tell(self) -> After:
+        await self.workflow.emit(Number(2), to=Few)
+        return After(10)
+
+
+async def test_who_has_ended_is_well_until_a_step_emits_to_it(
+    autojump_clock: MockClock, folder: Path
+) -> None:
+    """Nobody works on what comes then, before the next start."""
+    heard.clear()
+    async with open_gru(folder) as gru:
+        async with gru.starting():
+            hears = await gru.start_minion(Hears, Few)
+            await gru.start_minion(Sleeps, Source)
+        await gru.emit(Source, Number(1))
+        assert await hears.wait() == "ended"
+
+        before = gru.snapshot()
+        await trio.sleep(15)
+        after = gru.snapshot()
+
+        assert before.orchestrations[hears.id].status == "ended"
+        assert before.healthy
+        assert after.orchestrations[hears.id].status == "not started"
+        assert not after.healthy
+        await gru.start_minion(Hears, Few)
+        await wait_all_tasks_blocked()
+        assert sorted(heard) == [1, 1, 2]
+        await gru.stop()

@@ -28,6 +28,8 @@ class Orchestrations:
         self._subscriptions = subscriptions
         self._tasks = tasks
         self.by_id: dict[str, Orchestration] = {}
+        self.ended: set[str] = set()
+        """The ids of those that are gone because their sources are exhausted."""
 
     # Ending.
 
@@ -118,8 +120,10 @@ class Orchestrations:
             member = self._group.members.get(orchestration.minion_name)
             if not orchestration.is_live and (member is None or not member.running):
                 del self.by_id[identity]
+                self.ended.discard(identity)
                 orchestration.gone.set()
                 if orchestration.phase == "ended":
+                    self.ended.add(identity)
                     orchestration.over.set()
 
     def stop_sources(self) -> None:

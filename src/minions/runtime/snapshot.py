@@ -48,7 +48,8 @@ class OrchestrationSnapshot:
 
     id: str
     status: str
-    """As ``Orchestration.status``, or ``not started``."""
+    """As ``Orchestration.status``, or ``not started``: also of one that is paused, and
+    of one that had ended when a step emitted to its pipeline."""
 
     pipeline: str
     unfinished: int

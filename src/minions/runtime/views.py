@@ -56,6 +56,8 @@ def _look(
     record = subscriptions.records.get(table.id)
     pipeline = record.pipeline if record is not None else ""
     status = "not started" if record is not None else "stopped"
+    if table.id in orchestrations.ended and not table.unfinished:
+        status = "ended"
     if orchestration is not None:
         pipeline, status = orchestration.pipeline_name, orchestration.status
     intake = subscriptions.intakes.get(pipeline)
