@@ -13,7 +13,7 @@ import attrs
 import msgspec
 import trio
 
-from minions.errors import DefinitionError, NotRunningError
+from minions.errors import DefinitionError, NotRunningError, SnapshotError
 from minions.runtime.codecs import Codecs
 from minions.runtime.ledger import Ledger
 from minions.runtime.registry import Found, Registry, read_mail
@@ -116,17 +116,33 @@ class Hand:
         async with table.cold.claim(seq):
             table = self._registry.quarantined_in(seq)
             key, holds = table.quarantined[seq]
+            body = await self._body(seq)
             writes: list[Write] = [(Keyspace.QUARANTINE, key_of(seq), None)]
+            if body is not None:
+                writes = difference(seq, (body, holds), None) + self._keep(seq, body)
             mails = await read_mail(self._ledger.store, seq)
             writes += [(Keyspace.MAIL, mail_key(seq, m.number), None) for m in mails]
-            if holds:
-                body = await self._registry.read_quarantined(seq)
-                writes = [*difference(seq, (body, holds), None), *writes[1:]]
             await self._ledger.store.write(writes)
             del table.quarantined[seq]
         table.release_key(seq, key)
         table.counts["discarded"] = table.counts.get("discarded", 0) + 1
         table.on_change()
+
+    async def _body(self, seq: int) -> QuarantineRecord | None:
+        """Read a quarantined workflow; ``None``: it is damaged."""
+        try:
+            return await self._registry.read_quarantined(seq)
+        except SnapshotError:
+            return None
+
+    def _keep(self, seq: int, body: QuarantineRecord) -> list[Write]:
+        """Return what keeps a discarded workflow for a while, if so wanted."""
+        kept = self._ledger.kept
+        if not kept.keep or not body.record.orchestration:  # it could not be read
+            return []
+        reason = f"{body.reason}: {body.message}"
+        ended = EndedRecord(body.record, "discarded", reason, self._ledger.now())
+        return kept.add(seq, ended)
 
     # Unfinished ones.
 
