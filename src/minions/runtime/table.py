@@ -83,7 +83,8 @@ class WorkTable:
             limit = bounds.max_in_flight
             if self.cold.is_due:  # those that wake come before new events
                 return False
-        if active + self.cold.count + count > bounds.max_unfinished and active:
+        unfinished = active + self.cold.count
+        if unfinished and unfinished + count > bounds.max_unfinished:
             return False
         return active + count <= limit or (count > limit and not active)
 
