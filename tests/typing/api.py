@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from datetime import datetime
+from typing import Any, ClassVar, assert_type
 
 import attrs
 import trio
@@ -12,6 +13,7 @@ from minions import (
     Done,
     GoTo,
     Gru,
+    GruOptions,
     Minion,
     Orchestration,
     Pipeline,
@@ -21,8 +23,10 @@ from minions import (
     Wait,
     Workflow,
     WorkflowInfo,
+    migrates,
     minion_step,
     open_gru,
+    schema,
 )
 from minions.notices import Notice
 from minions.testing import Trial, check_notices, run_step, run_trial
@@ -35,11 +39,43 @@ class Greeting:
     text: str
 
 
+@attrs.frozen
+class Approval:
+    """A signal."""
+
+    by: str
+
+
 @attrs.define
 class Memory:
     """A context."""
 
     last: str = ""
+
+
+@schema(version=3)
+@attrs.define
+class Ledger:
+    """A context of a version of its own."""
+
+    cents: int = 0
+
+    @migrates(from_=1)
+    @staticmethod
+    def count_cents(old: dict[str, Any]) -> dict[str, Any]:
+        """Come from whole euros."""
+        return {"cents": 100 * old["euros"]}
+
+
+@migrates(from_=2, of=Ledger)
+def change_nothing(old: dict[str, Any]) -> dict[str, Any]:
+    """Stay as it is."""
+    return old
+
+
+assert_type(Ledger(5).cents, int)
+assert_type(Ledger.count_cents({}), dict[str, Any])
+assert_type(change_nothing({}), dict[str, Any])
 
 
 class Greetings(Pipeline[Greeting]):
@@ -82,6 +118,16 @@ class Numbered(Pipeline[Greeting, int]):
         assert_type(ids, tuple[str | None, ...])
         many = await self.emit_many([Greeting("hello")], cursor=2)
         assert_type(many, tuple[tuple[str | None, ...], ...])
+        assert_type(await self.emit(Greeting(""), id="a"), tuple[str | None, ...])
+        many = await self.emit_many([Greeting(""), Greeting("")], ids=["a", None])
+        assert_type(many, tuple[tuple[str | None, ...], ...])
+
+
+class Outside(Pipeline[Greeting]):
+    """Its events come from outside, each with an id."""
+
+    dedup_window: ClassVar[float] = 3600.0
+    max_dedup: ClassVar[int] = 1000
 
 
 class Journal(Resource):
@@ -117,9 +163,42 @@ class Writer(Minion[Greeting, Memory]):
         self.context = Memory("done")
 
 
+class Asker(Minion[Greeting, Ledger]):
+    """Waits, receives and emits."""
+
+    signals: ClassVar[tuple[type, ...]] = (Approval,)
+
+    def key(self, event: Greeting) -> str:
+        """Order by the text."""
+        return event.text
+
+    @minion_step
+    async def ask(self) -> Wait:
+        """Wait for a signal."""
+        return Wait(Approval)
+
+    @minion_step
+    async def look(self) -> After:
+        """Look at the signal; its class is the user's to know."""
+        approval: Approval | None = self.workflow.received
+        print(approval and approval.by)
+        return After(3600.0, step="talk")
+
+    @minion_step
+    async def talk(self) -> None:
+        """Receive signals of a class."""
+        found = await self.workflow.receive(Approval)
+        assert_type(found, Approval | None)
+        found = await self.workflow.receive(Approval, timeout=0)
+        assert_type(found, Approval | None)
+        await self.workflow.emit(self.event, to=Outside)
+        assert_type(self.workflow.attempt, int)
+
+
 async def main() -> None:
     """Run the system."""
-    async with open_gru("state") as gru:
+    options = GruOptions(keep=3600, max_kept=10, max_crashes=2, resume_rate=50)
+    async with open_gru("state", options=options) as gru:
         orchestration = await gru.start_minion(Greeter, Greetings)
         assert_type(orchestration.id, str)
         assert_type(orchestration, Orchestration)
@@ -130,6 +209,14 @@ async def main() -> None:
 async def operate(gru: Gru, orchestration: Orchestration) -> None:
     """Look at what runs, and stop it."""
     assert_type(await gru.emit(Numbered, Greeting("")), tuple[str | None, ...])
+    assert_type(await gru.emit(Outside, Greeting(""), id="a"), tuple[str | None, ...])
+    await gru.workflows.signal("w1", Approval("Ann"))
+    await gru.workflows.cancel("w1")
+    await gru.workflows.redrive("w1", step="talk", context=Ledger())
+    await gru.workflows.discard("w1")
+    workflow = await gru.workflows.get("w1")
+    assert_type(workflow.why, str)
+    assert_type(workflow.until, datetime | None)
     assert_type(await gru.workflows.wait("w1"), Workflow)
     async for workflow in gru.workflows.list(state="quarantined"):
         assert_type(workflow, Workflow)
@@ -150,6 +237,16 @@ async def run_a_step(writer: Writer) -> None:
     outcome, context = await run_step(writer, "end", Greeting("hello"), Memory())
     assert_type(outcome, GoTo | After | Wait | Done | None)
     assert_type(context, Memory)
+    emitted: list[tuple[Any, type]] = []
+    _, ledger = await run_step(
+        Asker(),
+        "talk",
+        Greeting("hello"),
+        received=Approval("Ann"),
+        signals=[Approval("Bob")],
+        emitted=emitted,
+    )
+    assert_type(ledger, Ledger)
 
 
 def run_a_trial(trial: Trial) -> None:
