@@ -54,8 +54,8 @@ def cold_why(record: WorkflowRecord, now: float) -> str:
         until += f" ({_span(record.until - now)})"
     if record.state == "retrying":
         return (
-            f"retries {at} {until}: {record.attempt} of its attempts have failed, the"
-            f" last at {since} with {record.problem or 'no message'}"
+            f"retries {at} {until}: attempt {record.attempt} failed at {since} with"
+            f" {record.problem or 'no message'}"
         )
     if record.state == "waiting":
         limit = f", {until}" if until else ", without a timeout"
