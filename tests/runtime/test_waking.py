@@ -189,10 +189,13 @@ class HeldStore(MemoryStore):
         else:
             super().write_nowait(writes, done)
 
-    async def barrier(self) -> None:
+    async def write(self, writes: Sequence[Write]) -> None:
         saved = trio.Event()
-        self.write_nowait((), saved.set)
+        self.write_nowait(writes, saved.set)
         await saved.wait()
+
+    async def barrier(self) -> None:
+        await self.write(())
 
     def let_go(self) -> None:
         self.held = False
@@ -229,4 +232,32 @@ async def test_who_is_awake_is_not_woken_again_before_the_disk_knows(
 
         assert sorted(log) == ["1", "2"]
         assert gru.workflows._tables[started.id].unfinished == 0
+        await gru.stop()
+
+
+class Alone(Once):
+    max_in_flight: ClassVar[int] = 1
+
+    def key(self, event: Number) -> str:
+        return "one"
+
+
+async def test_the_holder_wakes_when_another_comes_to_queue(
+    autojump_clock: MockClock,
+) -> None:
+    """Its time came while the other one, on its way to the disk, filled the room."""
+    store = HeldStore()
+    async with open_gru(store) as gru, trio.open_nursery() as nursery:
+        await gru.start_minion(Alone, Source)
+        await gru.emit(Source, Number(1))
+        await trio.sleep(95)
+
+        store.held = True
+        nursery.start_soon(gru.emit, Source, Number(2))
+        await trio.sleep(15)
+        store.let_go()
+        with trio.fail_after(1000):
+            await wait_log(2)
+
+        assert log == ["1", "2"]
         await gru.stop()

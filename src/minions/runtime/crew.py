@@ -164,6 +164,7 @@ class Crew:
         if table.keys.hold(work, key):
             return True
         work.state = "queued"
+        table.cold.tell_room()  # who holds the key may be one of those that are due
         return False
 
     # Working.
