@@ -109,11 +109,19 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False, requires=["build"])
-def soak(session: nox.Session) -> None:
-    """Run the property suite with 20,000 examples, and what is marked slow."""
+def slow(session: nox.Session) -> None:
+    """Run what is marked slow: 20,000 random systems, a kill at every commit, ..."""
     group(session, "tests")
     group(session, "demo")
     install_wheel(session)
     session.run(
         "pytest", "-m", "slow", "-o", "faulthandler_timeout=0", *session.posargs
     )
+
+
+@nox.session(default=False, requires=["build"])
+def soak(session: nox.Session) -> None:
+    """Kill random systems for ten minutes; `-- --minutes M --seed N`."""
+    group(session, "tests")
+    install_wheel(session)
+    session.run("python", "tests/soak/soak.py", *session.posargs)
