@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
@@ -11,7 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from minions import After, Minion, Pipeline, minion_step, open_gru
-from minions.store import MemoryStore
+from minions.store import Keyspace, MemoryStore, open_lmdb_store
 from minions.store.port import Write
 
 
@@ -261,3 +262,27 @@ async def test_the_holder_wakes_when_another_comes_to_queue(
 
         assert log == ["1", "2"]
         await gru.stop()
+
+
+async def test_a_damaged_one_leaves_no_time_behind(
+    autojump_clock: MockClock, folder: Path
+) -> None:
+    """It would be counted as unfinished for ever."""
+    async with open_gru(folder) as gru:
+        await gru.start_minion(Once, Source)
+        await gru.emit(Source, Number(1))
+        await wait_all_tasks_blocked()
+        await gru.stop()
+    async with open_lmdb_store(folder) as store:
+        ((key, value),) = await store.page(Keyspace.COLD)
+        await store.write([(Keyspace.COLD, key, value[:-1] + b"?")])
+
+    async with open_gru(folder) as gru:
+        await gru.start_minion(Once, Source)
+        await trio.sleep(200)
+        (found,) = [flow async for flow in gru.workflows.list()]
+        assert found.reason.startswith("corrupt")
+        await gru.stop()
+
+    async with open_lmdb_store(folder) as store:
+        assert await store.page(Keyspace.TIMER) == []

@@ -201,11 +201,18 @@ class Ends:
         self._ledger.store.write_nowait((), done)
 
     async def quarantine_raw(
-        self, seq: int, space: Keyspace, value: bytes, exc: SnapshotError
+        self,
+        seq: int,
+        space: Keyspace,
+        value: bytes,
+        exc: SnapshotError,
+        *,
+        timer: bytes | None = None,
     ) -> str:
         """Move what cannot be read as it is, so that a person can look at the bytes.
 
-        Returns the reason, when it is on disk.
+        With the key under which its time stands, if it has one.  Returns the reason,
+        when it is on disk.
         """
         reason = "corrupt" if isinstance(exc, CorruptRecordError) else "incompatible"
         now = self._ledger.now()
@@ -218,9 +225,10 @@ class Ends:
             code_version=_version(),
         )
         moved = encode_quarantine(seq, found)
-        await self._ledger.store.write(
-            [(space, key_of(seq), None), (Keyspace.QUARANTINE, *moved)]
-        )
+        writes: list[Write] = [(space, key_of(seq), None)]
+        if timer is not None:
+            writes.append((Keyspace.TIMER, timer, None))
+        await self._ledger.store.write([*writes, (Keyspace.QUARANTINE, *moved)])
         return reason
 
     @staticmethod

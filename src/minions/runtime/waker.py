@@ -87,7 +87,8 @@ class Waker:
         found = [key for key, _ in page if key.startswith(prefix)]
         # Some are awake already, and the disk does not know it yet.
         keys = [key for key in found if sequence_of(key) not in table.works]
-        due = [sequence_of(key) for key in keys if time_of(key) <= now][:limit]
+        timers = {sequence_of(key): key for key in keys if time_of(key) <= now}
+        due = [*timers][:limit]
         left = keys[len(due) :]
         if left:
             cold.note(time_of(left[0]))
@@ -96,7 +97,9 @@ class Waker:
             cold.hold_back(self.poke)
         claimed = cold.claim_nowait(due)
         try:
-            works = [w for seq in claimed if (w := await self._read(table, seq))]
+            works = [
+                w for seq in claimed if (w := await self._read(table, timers[seq]))
+            ]
             self._thaw(table, works)
         finally:
             for seq in claimed:
@@ -113,17 +116,17 @@ class Waker:
         await trio.lowlevel.checkpoint()
 
     async def _read(
-        self, table: WorkTable, seq: int
+        self, table: WorkTable, timer: bytes
     ) -> tuple[Work, WorkflowRecord] | None:
         """Read a cold workflow; one that cannot be read is put into quarantine."""
-        store = self._ledger.store
+        store, seq = self._ledger.store, sequence_of(timer)
         value = await store.read(Keyspace.COLD, key_of(seq))
         if value is None:  # it went meanwhile
             return None
         try:
             record = decode_record(key_of(seq), value)
         except SnapshotError as exc:
-            await self._give_up(table, seq, value, exc)
+            await self._give_up(table, timer, value, exc)
             return None
         work = Work(
             seq,
@@ -136,10 +139,13 @@ class Waker:
         return work, record
 
     async def _give_up(
-        self, table: WorkTable, seq: int, value: bytes, exc: SnapshotError
+        self, table: WorkTable, timer: bytes, value: bytes, exc: SnapshotError
     ) -> None:
+        seq = sequence_of(timer)
         held = table.keys.held_by(seq)
-        await self._ledger.ends.quarantine_raw(seq, Keyspace.COLD, value, exc)
+        await self._ledger.ends.quarantine_raw(
+            seq, Keyspace.COLD, value, exc, timer=timer
+        )
         if held is not None:
             entry = holder_key(table.id, held)
             await self._ledger.store.write([(Keyspace.KEY, entry, None)])
