@@ -143,6 +143,8 @@ class Line:
     is_known: bool = False
     """Whether it was started in this process."""
     is_subscribed: bool = False
+    is_new: bool = False
+    """Whether its subscription is on the way to the disk while its minion starts."""
     is_resting: bool = False
     is_pausing: bool = False
     minion: Literal["gone", "up", "draining", "settling", "backoff"] = "gone"
@@ -339,6 +341,7 @@ class Model:
         line = self.lines[name]
         if line.phase != "stopped":
             raise Refused("AlreadyRunningError")
+        line.is_new = not line.is_subscribed
         line.phase, line.is_known, line.is_subscribed = "live", True, True
         line.is_resting = line.is_pausing = False
         if line.shape.needs and not self.resource_up:
@@ -346,6 +349,7 @@ class Model:
         self.repair()
         line.minion, line.until = "backoff", self.now
         self.pump()
+        line.is_new = False
 
     def stop(self, name: str, mode: str, grace: float) -> None:
         line = self.lines[name]
@@ -545,7 +549,7 @@ class Model:
         flow.place, flow.state, flow.attempt = "hot", "ready", 0
         flow.since, flow.until = self.now, None
         if step is not None:
-            flow.step = step
+            flow.step, flow.received = step, None
         if anew:
             flow.trail, flow.is_fresh = ("anew",), False
         self.pump()
@@ -554,7 +558,7 @@ class Model:
         flow = self.quarantined(label)
         flow.place, flow.reason = "ended", "discarded"
         self.happened.add("discarded by hand")
-        flow.closed_at = -inf  # it is not kept
+        flow.closed_at = self.now
         flow.mail.clear()
         flow.holds = False
         if flow.line.stop is not None:
@@ -676,6 +680,8 @@ class Model:
         self.happened.add(f"act: {act.end}")
         if act.tell:
             self.happened.add("act: tell")
+            if flow.line.is_new and flow.line.name == "Echoes":
+                raise Ambiguous("emits to its own pipeline, which is not known yet")
         if act.hear:
             self.happened.add("act: hear")
             run.phase = "hear"
@@ -822,6 +828,8 @@ class Model:
         run = flow.run
         assert run is not None
         if run.error == "abort":
+            if self.keep:
+                flow.trail, flow.is_fresh = run.trail, False
             self.end(flow, "aborted")
             return
         attempts, base, factor = RETRIES.get(run.step, (1, 0.0, 1.0))

@@ -145,10 +145,6 @@ def no_quarantine_holds_its_key(patch: Patch) -> None:
     patch.setattr(Ends, "quarantine", mutant)
 
 
-def who_sleeps_wakes_in_a_drain(patch: Patch) -> None:
-    patch.setattr(waker, "_may_wake", lambda table: table.engine is not None)
-
-
 MUTANTS: tuple[Callable[[Patch], None], ...] = (
     a_retry_keeps_the_context,
     a_failed_step_has_taken_its_signal,
@@ -161,5 +157,4 @@ MUTANTS: tuple[Callable[[Patch], None], ...] = (
     an_interruption_is_an_attempt,
     a_mark_forgets_the_key,
     no_quarantine_holds_its_key,
-    who_sleeps_wakes_in_a_drain,
 )

@@ -116,6 +116,23 @@ BEGINNINGS = st.one_of(
     st.just(()),
     st.tuples(CROWDS, st.just(Command("die"))),
     st.tuples(CROWDS, st.just(Command("die")), st.just(Command("die"))),
+    # Redriven when no attempt was left.
+    st.just(
+        (
+            Command("emit", order=Order("", script=(Act(end="fail"),) * 4)),
+            Command("advance", seconds=33.91),
+            Command("redrive"),
+        )
+    ),
+    # Redriven at a step that is not there, while nobody can tell.
+    st.just(
+        (
+            Command("emit", order=Order("", script=(Act(end="bug"),))),
+            Command("close", flag=True),
+            Command("redrive", kind="nowhere"),
+            Command("start"),
+        )
+    ),
 )
 
 

@@ -191,3 +191,30 @@ async def test_a_cancelled_suspect_keeps_nobody_waiting(
 
         assert log[5:] == ["work 6"]
         await gru.stop()
+
+
+class RunsOnce(Minion[Number, Memory]):
+    @minion_step
+    async def work(self) -> None:
+        log.append("begun")
+        if len(log) <= 2:
+            await trio.sleep_forever()
+
+
+async def test_who_was_quarantined_at_the_open_is_redriven(
+    autojump_clock: MockClock, deaths: Deaths
+) -> None:
+    """Before its minion is started: the line still holds its former self."""
+    options = GruOptions(max_crashes=1)
+    await until_it_dies(deaths, RunsOnce, 1, options=options)
+    await until_it_dies(deaths, RunsOnce, options=options)
+    async with open_gru(deaths.state, options=options) as gru:
+        assert (await gru.workflows.get("w1")).state == "quarantined"
+
+        await gru.workflows.redrive("w1")
+        await gru.start_minion(RunsOnce, Source)
+        await wait_all_tasks_blocked()
+
+        assert [w async for w in gru.workflows.list()] == []
+        assert len(log) == 3
+        await gru.stop()

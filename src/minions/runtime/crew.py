@@ -129,7 +129,11 @@ class Crew:
     def _take(self) -> Work | None:
         """Return the next workflow that may run now."""
         table, limit = self._table, self._spec.max_in_flight
-        while table.running < limit and table.engine is self and not self._is_pausing:
+        while (
+            table.running < limit
+            and table.engine is self
+            and not (self._is_pausing or table.is_held)
+        ):
             work = table.take_ready()
             if work is None:
                 self._pacer.emptied()

@@ -118,6 +118,15 @@ class StepPort:
 
     # With the end of the step.
 
+    def encoded(self, context: Any) -> tuple[str, bytes]:
+        """Return the name of the context's type, and its bytes.
+
+        Raises:
+            SnapshotError: It cannot be stored.
+        """
+        codec = self._codecs.context
+        return codec.type_name, codec.encode(context)
+
     def wants(self, type_name: str) -> Mail | None:
         """Return the oldest signal of a type that the step has not taken."""
         for mail in self._work.mail:

@@ -15,7 +15,7 @@ import trio
 
 from minions.declare.binding import WorkflowCell
 from minions.declare.specification import MinionSpec
-from minions.errors import ComponentBroken, DependencyLost
+from minions.errors import ComponentBroken, DependencyLost, SnapshotError
 from minions.notices import WorkflowInterrupted, leaves_of, report_of
 from minions.retry import delay_after, is_retried
 from minions.runtime.ledger import Ledger
@@ -97,10 +97,20 @@ class Judge:
                 work,
                 state="aborted",
                 context=cell.context,
+                encoded=self._encoded(cell) if self._ledger.kept.keep else None,
                 reason=str(report_of(exc)),
             )
         elif not self._retried(work, cell.workflow.step, exc):
             self.failed(work, exc)
+
+    @staticmethod
+    def _encoded(cell: WorkflowCell) -> tuple[str, bytes] | None:
+        """Return what is to be kept of the context; ``None``: as it was before."""
+        try:
+            encoded: tuple[str, bytes] = cell.port.encoded(cell.context)
+        except SnapshotError:
+            return None
+        return encoded
 
     def _retried(self, work: Work, step: str, exc: BaseException) -> bool:
         """Try the step again, if it asks for that and may."""

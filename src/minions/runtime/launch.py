@@ -167,6 +167,9 @@ class Launcher:
         self._add_pipeline(orchestration, launch)
         await components.wait_started(orchestration.pipeline_name, patience)
         await self._subscriptions.subscribe(launch.subscription)
+        orchestration.table.is_held = False
+        if orchestration.table.engine is not None:
+            orchestration.table.engine.dispatch()
         orchestration.phase, orchestration.held = "live", ()
         del self._launches[orchestration.id]
         self._subscriptions.release(intake, self._orchestrations.by_id)
@@ -183,6 +186,7 @@ class Launcher:
             context=self._components.context.copy(),
         )
         table.is_started, table.is_resting = True, False
+        table.is_held = orchestration.id not in self._subscriptions.records
         table.parked_on = partial(
             blocker_of, self._components, orchestration.minion_name
         )

@@ -64,7 +64,8 @@ class Orchestrations:
     ) -> None:
         table, name = orchestration.table, orchestration.minion_name
         table.is_resting = True
-        ended = sum(table.counts.values())
+        ended = _finished(table)
+        self._components.poke()
         if mode == "drain":
             await self._subscriptions.unsubscribe(orchestration.id)
         if mode == "pause" and table.engine is not None:
@@ -79,7 +80,7 @@ class Orchestrations:
         self._components.poke()
         await orchestration.gone.wait()
         saved = len(table.works) + table.cold.count
-        finished = sum(table.counts.values()) - ended + table.ends.count
+        finished = _finished(table) - ended + table.ends.count
         orchestration.result = StopResult(finished, saved, min(cut, saved))
         orchestration.over.set()
 
@@ -173,3 +174,8 @@ class Orchestrations:
         return hopeless(orchestration.pipeline_name) and (
             not orchestration.table.unfinished
         )
+
+
+def _finished(table: WorkTable) -> int:
+    """Return how many have ended in this process; who waits for a person has not."""
+    return sum(table.counts.values()) - table.counts.get("quarantined", 0)

@@ -96,7 +96,9 @@ class Hand:
                     f" {', '.join(codecs.steps.names)}, found {step!r}; name one of"
                     " these"
                 )
-            record = msgspec.structs.replace(record, step=step)
+            record = msgspec.structs.replace(
+                record, step=step, received_type="", received=b""
+            )
         if context is None:
             return record
         if codecs is None:

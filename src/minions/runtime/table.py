@@ -47,6 +47,9 @@ class WorkTable:
     parked_on: Callable[[], str] = attrs.field(default=lambda: "")
     # Whether an orchestration of this process has this table.
     is_started: bool = False
+    # Whether nothing may run yet: a step that emits to its own pipeline must find
+    # the subscription there.
+    is_held: bool = False
     # Whether cold workflows stay so: a drain leaves them saved.
     is_resting: bool = False
     # Ends that are handed over to the writer and not on disk.

@@ -76,6 +76,10 @@ class Work:
         """The workflow's id, for people and programs."""
         return f"w{self.seq}"
 
+    def __lt__(self, other: Work) -> bool:
+        """Sort by number: a line may still hold one that has gone and come back."""
+        return self.seq < other.seq
+
     def deliver(self, mail: Mail) -> None:
         """Add a signal, and wake the steps that wait for one."""
         self.mail = [*self.mail, mail]
