@@ -347,7 +347,7 @@ class Checker:
         if isinstance(body, EndedRecord):
             assert ENDED in flow.states, f"{flow}: has ended"
             assert body.state == flow.path[-1].state, f"{flow}: {body}"
-            shown = len(flow.path) - (body.state in {"aborted", "discarded"})
+            shown = len(flow.path) - (body.state == "discarded")
             assert found.trail == flow.names(shown), f"{flow}: {found.trail}"
             flow.states = {ENDED}
             return
@@ -408,6 +408,9 @@ class Checker:
         shown = [visit.step.name for visit in flow.path]
         if found is not None:
             shown = found.trail
+            # What an aborted step leaves is shown; what it emitted never was.
+            if isinstance(found.body, EndedRecord) and found.body.state == "aborted":
+                shown = shown[:-1]
         elif flow.path[-1].state not in {"done", "cancelled"}:
             shown = shown[:-1]
         events: set[str] = set()

@@ -285,11 +285,13 @@ def _is_found(number: int) -> bool:
     return found
 
 
+@pytest.mark.slow
 def test_the_search_finds_nothing_in_the_real_runner() -> None:
     """What finds the mutants is the mutants, not the search."""
     assert not _is_found(0)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # a run that broke leaves coroutines
 @pytest.mark.parametrize("mutant", [NoShield, NoWaitForLessees, NoHeldFrame])
 def test_a_runner_without_one_rule_is_found(
