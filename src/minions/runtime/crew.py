@@ -220,7 +220,10 @@ class Crew:
         try:
             if not work.saved:  # its incarnation ended before the disk was done
                 await self._desk.ledger.store.barrier()
-            await self._walker.walk(work, self._cleared)
+            if work.is_cancelled:  # before its task had its first turn
+                self._judge.interrupted(work, None)
+            else:
+                await self._walker.walk(work, self._cleared)
         except trio.Cancelled:
             self._judge.interrupted(work, None)
             raise

@@ -1,0 +1,88 @@
+"""Several who move one workflow at once, and values at the edge of the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from minions import (
+    Gru,
+    Minion,
+    Pipeline,
+    minion_step,
+    open_gru,
+)
+
+
+@attrs.frozen
+class Number:
+    value: int
+
+
+@attrs.frozen
+class Parcel:
+    text: str
+
+
+@attrs.define
+class Memory:
+    text: str = ""
+
+
+log: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def fresh_log() -> None:
+    log.clear()
+
+
+class Source(Pipeline[Number]):
+    pass
+
+
+class Second(Pipeline[Number]):
+    pass
+
+
+async def emit(gru: Gru, value: int = 1) -> str:
+    (workflow,) = await gru.emit(Source, Number(value))
+    assert workflow is not None
+    return workflow
+
+
+class Begins(Minion[Number, Memory]):
+    begun: ClassVar[trio.Event]
+
+    @minion_step
+    async def begin(self) -> None:
+        log.append(f"begun {self.event.value}")
+        await trio.sleep_forever()
+
+
+async def test_a_cancel_before_the_first_turn_of_its_task(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state) as gru:
+        orchestration = await gru.start_minion(Begins, Source)
+        table = orchestration.table
+
+        async def cancel() -> None:
+            while not any(work.state == "running" for work in table.works.values()):
+                await trio.lowlevel.checkpoint()
+            (work,) = table.works.values()
+            with trio.fail_after(5):
+                await gru.workflows.cancel(work.id)
+            log.append("cancelled")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel)
+            await emit(gru)
+
+        assert log == ["cancelled"]
+        await gru.stop()
