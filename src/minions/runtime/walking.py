@@ -242,6 +242,8 @@ class Walker:
                 timeout=after.timeout,
             )
         if work.is_cancelled:
+            # The step has ended all the same, and has taken and emitted.
+            self._ledger.save(work, proceed(work.record, step, left), effects)
             self._judge.interrupted(work, None)
             return None
         self._ledger.cool(self._table, work, record, effects)
