@@ -81,6 +81,10 @@ class Ends:
             reason: Why it has ended.
             effects: What else the last step has done.
             notice: Told when the end is on disk.
+
+        Raises:
+            SnapshotError: It is done, and its last context is too large to be kept.
+                Nothing was handed over.
         """
         record = work.record
         if encoded is not None:
@@ -88,9 +92,6 @@ class Ends:
                 record, context_type=encoded[0], context=encoded[1]
             )
         writes = _deletes(work)
-        if self._ledger.kept.keep:
-            kept = EndedRecord(record, state, reason, self._ledger.now())
-            writes += self._ledger.kept.add(work.seq, kept)
         if effects.writes:
             writes += effects.writes
         ended = Ended(state, record, context, reason)
@@ -103,8 +104,40 @@ class Ends:
             table.release_key(work.seq, work.key)
             table.tell_end(work, ended)
 
-        self._ledger.store.write_nowait(writes, done)
+        try:
+            self._write_end(work.seq, ended, writes, done)
+        except SnapshotError:
+            table.works[work.seq] = work
+            table.ending.discard(work.seq)
+            table.ends.down()
+            raise
         tell_room(table)
+
+    def _write_end(
+        self,
+        seq: int,
+        ended: Ended,
+        writes: list[Write],
+        done: Callable[[], None],
+    ) -> None:
+        """Hand an end over; a reason that makes it too large to keep is left out."""
+        store, kept = self._ledger.store, self._ledger.kept
+        if not kept.keep:
+            store.write_nowait(writes, done)
+            return
+        now, reason = self._ledger.now(), ended.reason
+        for said in (reason, reason[:_BRIEF]):
+            body = EndedRecord(ended.record, ended.state, said, now)
+            try:
+                store.write_nowait([*writes, *kept.add(seq, body)], done)
+            except SnapshotError:
+                kept.undo()
+                if ended.state == "done":  # it is the context that is too large
+                    raise
+                continue
+            return
+        # Not even the bare record fits: it ends, and is not kept.
+        store.write_nowait(writes, done)
 
     def discard(self, table: WorkTable, work: Work, exc: BaseException) -> None:
         """End a failed workflow whose class wants it so."""

@@ -27,14 +27,20 @@ class Kept:
     max_kept: int
     # Time of the end and number, oldest first.
     _ages: deque[tuple[float, int]] = attrs.field(factory=deque)
+    # Those that the last call of add let go.
+    _gone: list[tuple[float, int]] = attrs.field(factory=list)
 
     def add(self, seq: int, ended: EndedRecord) -> list[Write]:
         """Return what keeps one more, and lets older ones go."""
-        if not self.keep:
-            return self._expired(ended.ended_at)
         writes: list[Write] = [*entries(seq, ended)]
         self._ages.append((ended.ended_at, seq))
         return writes + self._expired(ended.ended_at)
+
+    def undo(self) -> None:
+        """Hear that what the last call of :meth:`add` returned was not written."""
+        self._ages.pop()
+        self._ages.extendleft(reversed(self._gone))
+        self._gone = []
 
     def note(self, at: float, seq: int) -> None:
         """Hear of one that the store holds; they come in the order of their ends."""
@@ -46,11 +52,12 @@ class Kept:
 
     def _expired(self, now: float) -> list[Write]:
         writes: list[Write] = []
+        self._gone = []
         while self._ages and len(writes) < 2 * _AT_ONCE:
             at, seq = self._ages[0]
             if len(self._ages) <= self.max_kept and not self.is_over(at, now):
                 break
-            self._ages.popleft()
+            self._gone.append(self._ages.popleft())
             writes.append((Keyspace.ENDED, key_of(seq), None))
             writes.append((Keyspace.ENDED_AGE, age_key(at, seq), None))
         return writes
