@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from minions import (
     GruOptions,
     Minion,
     Pipeline,
+    Retry,
     minion_step,
     open_gru,
 )
@@ -150,4 +152,48 @@ async def test_an_end_that_is_too_large_to_be_kept(
         assert ended.state == state_after
         (ends,) = (c for c in gru.snapshot().components.values() if c.kind == "minion")
         assert ends.restarts == 0
+        await gru.stop()
+
+
+class Retries(Minion[Number, Memory]):
+    @minion_step(retry=Retry(max_attempts=2, base=1, jitter="none"))
+    async def attempt(self) -> None:
+        if self.workflow.attempt == 1:
+            raise ValueError("\ud800")
+
+
+class Large(Pipeline[Parcel]):
+    pass
+
+
+class RetriesLarge(Minion[Parcel, Memory]):
+    @minion_step(retry=Retry(max_attempts=2, base=1, jitter="none"))
+    async def attempt(self) -> None:
+        if self.workflow.attempt == 1:
+            raise ValueError("x" * 450)
+
+
+async def test_a_failure_whose_text_cannot_be_stored_is_tried_again(
+    autojump_clock: MockClock, state: Path | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A runner in several processes could not hand over what is logged.
+    caplog.set_level(logging.CRITICAL, logger="minions")
+    async with open_gru(state) as gru:
+        await gru.start_minion(Retries, Source)
+        with trio.fail_after(50):
+            ended = await gru.workflows.wait(await emit(gru))
+        assert ended.state == "done"
+        await gru.stop()
+
+
+async def test_a_failure_whose_text_has_no_room_is_tried_again(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state, options=GruOptions(max_record=4096)) as gru:
+        await gru.start_minion(RetriesLarge, Large)
+        (workflow,) = await gru.emit(Large, Parcel("x" * 3700))
+        assert workflow is not None
+        with trio.fail_after(50):
+            ended = await gru.workflows.wait(workflow)
+        assert ended.state == "done"
         await gru.stop()

@@ -118,11 +118,18 @@ class Judge:
         if policy is None or not is_retried(policy, exc, failures):
             return False
         before = msgspec.structs.replace(work.record, key=work.key, step=step)
-        problem = str(report_of(exc))[:_LONGEST]
+        # An exception may say what UTF-8 cannot hold.
+        text = str(report_of(exc))[:_LONGEST].encode(errors="backslashreplace")
+        now = self._ledger.now()
         delay = delay_after(policy, failures, self._group.random)
-        record = retry(before, now=self._ledger.now(), delay=delay, problem=problem)
-        self._ledger.retry(self._table, work, record, exc)
-        return True
+        for problem in (text.decode(), ""):
+            record = retry(before, now=now, delay=delay, problem=problem)
+            try:
+                self._ledger.retry(self._table, work, record, exc)
+            except SnapshotError:  # with this text it is above max_record
+                continue
+            return True
+        return False
 
     def _is_interrupted(self) -> bool:
         cause = self._incarnation.cause
