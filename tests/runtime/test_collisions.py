@@ -19,6 +19,8 @@ from minions import (
     Minion,
     Pipeline,
     Retry,
+    SnapshotError,
+    Wait,
     minion_step,
     open_gru,
 )
@@ -196,4 +198,32 @@ async def test_a_failure_whose_text_has_no_room_is_tried_again(
         with trio.fail_after(50):
             ended = await gru.workflows.wait(workflow)
         assert ended.state == "done"
+        await gru.stop()
+
+
+class Waits(Minion[Number, Memory]):
+    @minion_step
+    async def first(self) -> Wait:
+        self.context.text = "x" * 2500
+        return Wait(Parcel, timeout=60)
+
+    @minion_step
+    async def second(self) -> None:
+        log.append(f"{self.workflow.received}")
+
+
+async def test_a_signal_too_large_for_its_workflow_changes_nothing(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state, options=GruOptions(max_record=4096)) as gru:
+        await gru.start_minion(Waits, Source)
+        workflow = await emit(gru)
+        await wait_all_tasks_blocked()
+        with pytest.raises(SnapshotError):
+            await gru.workflows.signal(workflow, Parcel("y" * 2500))
+        assert (await gru.workflows.get(workflow)).state == "waiting"
+        with trio.fail_after(70):
+            ended = await gru.workflows.wait(workflow)
+        assert ended.state == "done"
+        assert log == ["None"]
         await gru.stop()

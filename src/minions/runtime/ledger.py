@@ -162,6 +162,9 @@ class Ledger:
             table: Theirs.
             moved: Each as it is to be, and what stands in the store.
             done: Called when it is on disk.
+
+        Raises:
+            SnapshotError: A signal makes one too large.  Nothing was handed over.
         """
         if not moved:
             return
@@ -177,4 +180,10 @@ class Ledger:
         for work in works:
             table.works[work.seq] = work
         table.cold.count -= len(works)
-        self.store.write_nowait(writes, woken)
+        try:
+            self.store.write_nowait(writes, woken)
+        except BaseException:
+            for work in works:
+                del table.works[work.seq]
+            table.cold.count += len(works)
+            raise
