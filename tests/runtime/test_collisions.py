@@ -24,6 +24,7 @@ from minions import (
     minion_step,
     open_gru,
 )
+from minions.testing.faults import Fault, Faults, open_faulty_store
 
 
 @attrs.frozen
@@ -226,4 +227,36 @@ async def test_a_signal_too_large_for_its_workflow_changes_nothing(
             ended = await gru.workflows.wait(workflow)
         assert ended.state == "done"
         assert log == ["None"]
+        await gru.stop()
+
+
+class Sleeps(Minion[Number, Memory]):
+    @minion_step
+    async def first(self) -> After:
+        return After(5)
+
+    @minion_step
+    async def second(self) -> None:
+        log.append("woke")
+
+
+async def test_who_is_cancelled_is_not_woken_before_the_disk_knows(
+    autojump_clock: MockClock,
+) -> None:
+    faults = Faults()
+    async with (
+        open_faulty_store(None, faults=faults) as store,
+        open_gru(store) as gru,
+    ):
+        await gru.start_minion(Sleeps, Source)
+        workflow = await emit(gru)
+        await wait_all_tasks_blocked()
+        faults.standing = Fault()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gru.workflows.cancel, workflow)
+            await trio.sleep(10)
+            faults.standing = None
+        await trio.sleep(10)
+        assert log == []
+        assert [w async for w in gru.workflows.list()] == []
         await gru.stop()

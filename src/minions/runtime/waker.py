@@ -85,8 +85,8 @@ class Waker:
         )
         now = self._ledger.now()
         found = [key for key, _ in page if key.startswith(prefix)]
-        # Some are awake already, and the disk does not know it yet.
-        keys = [key for key in found if sequence_of(key) not in table.works]
+        # Some are awake already, or cancelled, and the disk does not know it yet.
+        keys = [key for key in found if not _has_left(table, sequence_of(key))]
         timers = {sequence_of(key): key for key in keys if time_of(key) <= now}
         due = [*timers][:limit]
         left = keys[len(due) :]
@@ -170,6 +170,10 @@ class Waker:
 
 def _is_awake(table: WorkTable) -> bool:
     return table.engine is not None and not table.is_resting
+
+
+def _has_left(table: WorkTable, seq: int) -> bool:
+    return seq in table.works or seq in table.ending
 
 
 def _room(table: WorkTable) -> int:
