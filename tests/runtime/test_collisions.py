@@ -260,3 +260,39 @@ async def test_who_is_cancelled_is_not_woken_before_the_disk_knows(
         assert log == []
         assert [w async for w in gru.workflows.list()] == []
         await gru.stop()
+
+
+class Fails(Minion[Number, Memory]):
+    @minion_step
+    async def fail(self) -> None:
+        log.append("tried")
+        await trio.sleep(1)
+        if len(log) == 1:
+            raise ValueError("once")
+
+
+async def test_a_wait_behind_a_redrive_is_for_the_new_end(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state) as gru:
+        await gru.start_minion(Fails, Source)
+        workflow = await emit(gru)
+        await trio.sleep(2)
+        await gru.workflows.redrive(workflow)
+        with trio.fail_after(5):
+            ended = await gru.workflows.wait(workflow)
+        assert ended.state == "done"
+        await gru.stop()
+
+
+async def test_a_wait_behind_a_discard_finds_nothing(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state) as gru:
+        await gru.start_minion(Fails, Source)
+        workflow = await emit(gru)
+        await trio.sleep(2)
+        await gru.workflows.discard(workflow)
+        with pytest.raises(KeyError):
+            await gru.workflows.wait(workflow)
+        await gru.stop()

@@ -204,7 +204,10 @@ class Workflows:
             NotRunningError: A context is given and its orchestration is not started.
             DefinitionError: The minion has no such step.
         """
-        await self._hand.redrive(seq_of(workflow_id), step=step, context=context)
+        seq = seq_of(workflow_id)
+        await self._hand.redrive(seq, step=step, context=context)
+        # Its next end is another one.
+        self._unasked.take(seq)
 
     async def discard(self, workflow_id: str) -> None:
         """End a quarantined workflow for good.
@@ -212,7 +215,9 @@ class Workflows:
         Raises:
             KeyError: No workflow of this id is quarantined.
         """
-        await self._hand.discard(seq_of(workflow_id))
+        seq = seq_of(workflow_id)
+        await self._hand.discard(seq)
+        self._unasked.take(seq)
 
 
 @attrs.define(eq=False)
