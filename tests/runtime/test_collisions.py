@@ -296,3 +296,32 @@ async def test_a_wait_behind_a_discard_finds_nothing(
         with pytest.raises(KeyError):
             await gru.workflows.wait(workflow)
         await gru.stop()
+
+
+class Deduped(Pipeline[Number]):
+    dedup_window: ClassVar[float] = 10
+
+
+async def test_ids_are_remembered_whoever_reads_them_at_once(
+    autojump_clock: MockClock, folder: Path
+) -> None:
+    async with open_gru(folder) as gru:
+        await gru.start_minion(Hears, Deduped)
+        for number in range(9):
+            await gru.emit(Deduped, Number(0), id=f"{number}")
+        await gru.stop()
+    async with open_gru(folder) as gru:
+        await gru.start_minion(Hears, Deduped)
+
+        async def first(name: str) -> None:
+            await gru.emit(Deduped, Number(0), id=name)
+
+        async with trio.open_nursery() as nursery:
+            for name in "abc":
+                nursery.start_soon(first, name)
+        await trio.sleep(11)
+        once = await gru.emit(Deduped, Number(0), id="0")
+        await gru.emit(Deduped, Number(0), id="d")
+        again = await gru.emit(Deduped, Number(0), id="0")
+        assert once == again
+        await gru.stop()

@@ -99,6 +99,11 @@ class EventIds:
     _over: dict[bytes, bytes] = attrs.field(factory=dict, init=False)
     # Index keys of the oldest, oldest first.
     _oldest: deque[bytes] = attrs.field(factory=deque, init=False)
+    # One call reads them at a time: an entry that stood there twice would be
+    # forgotten a second time when its id has come again.
+    _loading: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    # Index keys that went while they were read.
+    _dropped: set[bytes] = attrs.field(factory=set, init=False)
 
     @contextlib.contextmanager
     def _claimed(self, ids: set[str]) -> Iterator[None]:
@@ -121,7 +126,8 @@ class EventIds:
         while busy := [self._claims[i] for i in wanted if i in self._claims]:
             await busy[0].wait()
         with self._claimed(wanted):
-            await self._load()
+            async with self._loading:
+                await self._load()
             yield {i: found for i in wanted if (found := await self._seen(i))}
 
     async def _load(self) -> None:
@@ -138,10 +144,14 @@ class EventIds:
                 after = keys[-1]
             self._count = count
         if not self._oldest and self._count:
+            # Those that were forgotten last are to be gone from the disk.
+            self._dropped.clear()
+            await self.ledger.store.barrier()
             page = await self.ledger.store.page(
                 Keyspace.DEDUP_AGE, after=prefix, limit=_PAGE
             )
-            self._oldest.extend(key for key, _ in page if key.startswith(prefix))
+            keys = [key for key, _ in page if key.startswith(prefix)]
+            self._oldest.extend(key for key in keys if key not in self._dropped)
 
     async def _seen(self, event_id: str) -> Ids | None:
         """Return what the first emit with this id has returned."""
@@ -180,6 +190,8 @@ class EventIds:
     def _drop(self, age: bytes) -> None:
         """Forget an index entry that goes with its id's coming again."""
         self._count = max(0, (self._count or 0) - 1)
+        if self._loading.locked():
+            self._dropped.add(age)
         with contextlib.suppress(ValueError):
             self._oldest.remove(age)
 
