@@ -24,6 +24,12 @@ from minions import (
     minion_step,
     open_gru,
 )
+from minions.runtime.event_ids import EventIds
+from minions.runtime.kept import Kept
+from minions.runtime.ledger import Ledger
+from minions.runtime.numbers import Numbers
+from minions.store.memory import MemoryStore
+from minions.store.port import Keyspace
 from minions.testing.faults import Fault, Faults, open_faulty_store
 
 
@@ -325,3 +331,22 @@ async def test_ids_are_remembered_whoever_reads_them_at_once(
         again = await gru.emit(Deduped, Number(0), id="0")
         assert once == again
         await gru.stop()
+
+
+async def test_the_bound_of_ids_outlasts_a_call_that_is_taken_back() -> None:
+    store = MemoryStore()
+    ledger = Ledger(store, lambda _: None, Numbers(store), Kept(0.0, 1))
+    ids = EventIds("pipeline", ledger, 100.0, 3)
+
+    async def accept(name: str, *, another_is_taken_back: bool = False) -> None:
+        async with ids.claim([name]):
+            if another_is_taken_back:
+                ids.undo()
+            await store.write(ids.writes({name: ("w1",)}))
+
+    for name in "abc":
+        await accept(name)
+    await accept("d", another_is_taken_back=True)
+    await accept("e")
+
+    assert len(await store.page(Keyspace.DEDUP)) == 3

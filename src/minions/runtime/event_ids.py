@@ -184,12 +184,14 @@ class EventIds:
                 writes.append((Keyspace.DEDUP_AGE, over, None))
             writes.append((Keyspace.DEDUP, key, seal(key, _encode((now, ids)))))
             writes.append((Keyspace.DEDUP_AGE, age, seal(age, b"")))
-        self._count = (self._count or 0) + len(accepted)
+        if self._count is not None:
+            self._count += len(accepted)
         return writes
 
     def _drop(self, age: bytes) -> None:
         """Forget an index entry that goes with its id's coming again."""
-        self._count = max(0, (self._count or 0) - 1)
+        if self._count is not None:
+            self._count = max(0, self._count - 1)
         if self._loading.locked():
             self._dropped.add(age)
         with contextlib.suppress(ValueError):
@@ -202,7 +204,9 @@ class EventIds:
 
     def _forget(self, now: float, more: int) -> list[Write]:
         writes: list[Write] = []
-        count = self._count or 0
+        count = self._count
+        if count is None:  # another call was taken back, and nothing is known
+            return writes
         while self._oldest and len(writes) < 2 * max(_AT_ONCE, more):
             age = self._oldest[0]
             is_over = now - time_of_dedup(age) >= self.window
