@@ -14,10 +14,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from minions import (
     AbortWorkflow,
     After,
+    Backoff,
     Gru,
     GruOptions,
     Minion,
     Pipeline,
+    Resource,
+    Restart,
     Retry,
     SnapshotError,
     Wait,
@@ -350,3 +353,46 @@ async def test_the_bound_of_ids_outlasts_a_call_that_is_taken_back() -> None:
     await accept("e")
 
     assert len(await store.page(Keyspace.DEDUP)) == 3
+
+
+class Broker(Resource):
+    restart = Restart(max_restarts=1000, backoff=Backoff(base=10, factor=1, cap=10))
+    breaks: ClassVar[trio.Event]
+
+    async def run(self) -> None:
+        await self.breaks.wait()
+        type(self).breaks = trio.Event()
+        raise ConnectionError("lost")
+
+
+class Trades(Minion[Number, Memory]):
+    broker: Broker
+    restart = Restart(backoff=Backoff(base=0.1))
+    breaks: ClassVar[trio.Event]
+
+    async def run(self) -> None:
+        await self.breaks.wait()
+        type(self).breaks = trio.Event()
+        raise ValueError("the minion itself")
+
+    @minion_step
+    async def trade(self) -> None:
+        log.append("traded")
+
+
+async def test_who_comes_back_in_its_turn_does_so_behind_a_restart(
+    autojump_clock: MockClock,
+) -> None:
+    Broker.breaks, Trades.breaks = trio.Event(), trio.Event()
+    async with open_gru(None, options=GruOptions(resume_rate=10)) as gru:
+        await gru.start_minion(Trades, Source)
+        Broker.breaks.set()
+        await trio.sleep(5)
+        for _ in range(40):
+            await emit(gru)
+        await trio.sleep(6)
+        assert 0 < len(log) < 40
+        Trades.breaks.set()
+        await trio.sleep(10)
+        assert len(log) == 40
+        await gru.stop()

@@ -86,9 +86,12 @@ class Crew:
         self._walker = Walker(minion, self._desk, self._judge, lambda: self._is_pausing)
         table = self._table
         table.engine = self
+        # Those whose turn had not come when the last life ended wait for it still.
+        late = [work for _, work in table.ready if work.is_paced]
         if outage >= OUTAGE:
             table.outage.paced_until = self._desk.ledger.now()
-            self.pace([work for _, work in table.ready if not work.is_interrupted])
+            late = [work for _, work in table.ready if not work.is_interrupted]
+        self.pace(late)
         self.dispatch()
         table.on_room()
         self._desk.ledger.on_cold()
