@@ -31,6 +31,7 @@ from minions.runtime.event_ids import EventIds
 from minions.runtime.kept import Kept
 from minions.runtime.ledger import Ledger
 from minions.runtime.numbers import Numbers
+from minions.runtime.work import Mail
 from minions.store.memory import MemoryStore
 from minions.store.port import Keyspace
 from minions.testing.faults import Fault, Faults, open_faulty_store
@@ -395,4 +396,30 @@ async def test_who_comes_back_in_its_turn_does_so_behind_a_restart(
         Trades.breaks.set()
         await trio.sleep(10)
         assert len(log) == 40
+        await gru.stop()
+
+
+class Takes(Minion[Number, Memory]):
+    @minion_step
+    async def take(self) -> None:
+        log.extend([str(await self.workflow.receive(Number)) for _ in range(50)])
+        assert await self.workflow.receive(Parcel) == Parcel("last")
+
+
+async def test_what_a_step_has_taken_is_not_looked_through_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    same = Mail.__eq__
+    monkeypatch.setattr(Mail, "__eq__", lambda a, b: looked.append(a) or same(a, b))
+    async with open_gru(None) as gru:
+        await gru.start_minion(Takes, Source)
+        workflow = await emit(gru)
+        await gru.workflows.signal(workflow, Parcel("last"))
+        for number in range(50):
+            await gru.workflows.signal(workflow, Number(number))
+        with trio.fail_after(5):
+            await gru.workflows.wait(workflow)
+        assert log == [f"Number(value={number})" for number in range(50)]
+        assert looked == []
         await gru.stop()

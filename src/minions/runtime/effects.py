@@ -7,7 +7,7 @@ fails, is interrupted or tried again has taken and emitted nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import trio
@@ -45,6 +45,8 @@ class Outlet(Protocol):
         """Take places above the bounds; raises ``StoreFullError``."""
 
 
+_NOWHERE: Mapping[str, int] = {}
+
 Outlets = Callable[[type], Outlet]
 """Finds a pipeline by its class; raises ``DefinitionError``."""
 
@@ -57,6 +59,7 @@ class StepPort:
 
     __slots__ = (
         "_codecs",
+        "_looked",
         "_outlets",
         "_reserved",
         "_sent",
@@ -70,6 +73,9 @@ class StepPort:
         self._codecs = codecs
         self._outlets = outlets
         self._taken: Sequence[Mail] = ()
+        # By type: the place in the mail, which only grows while the step runs, at
+        # which the first one may stand that was not taken.
+        self._looked: Mapping[str, int] = _NOWHERE
         self._sent: dict[Outlet, list[tuple[Any, bytes]]] | None = None
         self._reserved: Sequence[Outgoing] = ()
         self.ended = False
@@ -129,13 +135,16 @@ class StepPort:
 
     def wants(self, type_name: str) -> Mail | None:
         """Return the oldest signal of a type that the step has not taken."""
-        for mail in self._work.mail:
-            if mail.type == type_name and mail not in self._taken:
-                return mail
-        return None
+        mails = self._work.mail
+        place = self._looked.get(type_name, 0)
+        while place < len(mails) and mails[place].type != type_name:
+            place += 1
+        self._looked = {**self._looked, type_name: place}
+        return mails[place] if place < len(mails) else None
 
     def take(self, mail: Mail) -> None:
-        """Take a signal, once the step has ended well."""
+        """Take what :meth:`wants` has returned, once the step has ended well."""
+        self._looked = {**self._looked, mail.type: self._looked[mail.type] + 1}
         self._taken = [*self._taken, mail]
 
     def prepare(self) -> Effects:
@@ -173,4 +182,5 @@ class StepPort:
     def settle(self) -> None:
         """Forget the signals that were taken: the commit is on its way."""
         if self._taken:
-            self._work.mail = [m for m in self._work.mail if m not in self._taken]
+            taken = {mail.number for mail in self._taken}
+            self._work.mail = [m for m in self._work.mail if m.number not in taken]
