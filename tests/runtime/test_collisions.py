@@ -385,7 +385,7 @@ async def test_who_comes_back_in_its_turn_does_so_behind_a_restart(
     autojump_clock: MockClock,
 ) -> None:
     Broker.breaks, Trades.breaks = trio.Event(), trio.Event()
-    async with open_gru(None, options=GruOptions(resume_rate=10)) as gru:
+    async with open_gru(None, options=GruOptions(resume_rate=4)) as gru:
         await gru.start_minion(Trades, Source)
         Broker.breaks.set()
         await trio.sleep(5)
@@ -394,7 +394,7 @@ async def test_who_comes_back_in_its_turn_does_so_behind_a_restart(
         await trio.sleep(6)
         assert 0 < len(log) < 40
         Trades.breaks.set()
-        await trio.sleep(10)
+        await trio.sleep(30)
         assert len(log) == 40
         await gru.stop()
 
