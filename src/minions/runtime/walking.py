@@ -15,7 +15,7 @@ import trio
 
 from minions.declare.binding import WorkflowCell, WorkflowInfo, current_workflow
 from minions.declare.outcomes import After
-from minions.errors import SnapshotError, StoreFullError
+from minions.errors import DefinitionError, SnapshotError, StoreFullError
 from minions.runtime.calls import call_user
 from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.effects import StepPort
@@ -190,6 +190,10 @@ class Walker:
         except SnapshotError as exc:
             port.undo()
             self._judge.quarantine(work, "unstorable", exc)
+            return None
+        except DefinitionError as exc:  # it waits for what cannot be stored
+            port.undo()
+            self._judge.refused(work, exc)
             return None
         port.settle()
         return saved
