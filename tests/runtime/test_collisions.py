@@ -370,6 +370,7 @@ class Trades(Minion[Number, Memory]):
     broker: Broker
     restart = Restart(backoff=Backoff(base=0.1))
     breaks: ClassVar[trio.Event]
+    fifth: ClassVar[trio.Event]
 
     async def run(self) -> None:
         await self.breaks.wait()
@@ -379,23 +380,25 @@ class Trades(Minion[Number, Memory]):
     @minion_step
     async def trade(self) -> None:
         log.append("traded")
+        if len(log) == 5:
+            self.fifth.set()
 
 
 async def test_who_comes_back_in_its_turn_does_so_behind_a_restart(
     autojump_clock: MockClock,
 ) -> None:
     Broker.breaks, Trades.breaks = trio.Event(), trio.Event()
-    async with open_gru(None, options=GruOptions(resume_rate=4)) as gru:
+    Trades.fifth = trio.Event()
+    async with open_gru(None, options=GruOptions(resume_rate=10)) as gru:
         await gru.start_minion(Trades, Source)
         Broker.breaks.set()
         await trio.sleep(5)
         for _ in range(40):
             await emit(gru)
-        while len(log) < 5:
-            await trio.sleep(0.05)
+        await Trades.fifth.wait()
         assert len(log) < 10
         Trades.breaks.set()
-        await trio.sleep(30)
+        await trio.sleep(10)
         assert len(log) == 40
         await gru.stop()
 
@@ -413,11 +416,11 @@ async def test_what_a_step_has_taken_is_not_looked_through_again(
     looked: list[object] = []
     same = Mail.__eq__
 
-    def look(one: Mail, other: object) -> bool:
+    def compare(one: Mail, other: object) -> bool:
         looked.append(one)
-        return bool(same(one, other))
+        return same(one, other)
 
-    monkeypatch.setattr(Mail, "__eq__", look)
+    monkeypatch.setattr(Mail, "__eq__", compare)
     async with open_gru(None) as gru:
         await gru.start_minion(Takes, Source)
         workflow = await emit(gru)
