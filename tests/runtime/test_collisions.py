@@ -470,3 +470,18 @@ async def test_a_wait_for_what_cannot_be_stored_is_a_failure(
             await gru.workflows.wait(second)
         assert log == ["heard 2"]
         await gru.stop()
+
+
+async def test_a_damaged_end_keeps_nobody_from_the_list(
+    autojump_clock: MockClock,
+) -> None:
+    store = MemoryStore()
+    async with open_gru(store, options=GruOptions(keep=60)) as gru:
+        await gru.start_minion(Hears, Source)
+        for number in range(3):
+            await gru.workflows.wait(await emit(gru, number))
+        (_, (key, _), _) = await store.page(Keyspace.ENDED)
+        await store.write([(Keyspace.ENDED, key, b"damaged")])
+        found = [w.id async for w in gru.workflows.list(state="done")]
+        assert found == ["w1", "w3"]
+        await gru.stop()

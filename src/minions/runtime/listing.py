@@ -76,7 +76,10 @@ class Listing:
 
     async def _kept(self) -> AsyncIterator[Workflow]:
         async for key, value in scan(self._ledger.store, Keyspace.ENDED):
-            ended = decode_ended(key, value)
+            try:
+                ended = decode_ended(key, value)
+            except SnapshotError:  # in no state, and a check of the store finds it
+                continue
             if not self._ledger.kept.is_over(ended.ended_at, self._ledger.now()):
                 yield self._show.kept(sequence_of(key), ended)
 
