@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -484,4 +484,41 @@ async def test_a_damaged_end_keeps_nobody_from_the_list(
         await store.write([(Keyspace.ENDED, key, b"damaged")])
         found = [w.id async for w in gru.workflows.list(state="done")]
         assert found == ["w1", "w3"]
+        await gru.stop()
+
+
+class EndsBadly(Minion[Number, Memory]):
+    @minion_step
+    async def first(self) -> Any:
+        with trio.CancelScope(deadline=trio.current_time() + 5, shield=True):
+            await trio.sleep_forever()
+        if self.event.value == 1:
+            return "no outcome"
+        self.context.text = "\ud800"
+        return None
+
+    @minion_step
+    async def second(self) -> None:
+        log.append("never")
+
+
+class EndsBadlyAndGoes(EndsBadly):
+    on_failure = "discard"
+
+
+@pytest.mark.parametrize("minion", [EndsBadly, EndsBadlyAndGoes])
+@pytest.mark.parametrize("value", [1, 2])
+async def test_who_is_cancelled_is_so_however_its_step_ends(
+    autojump_clock: MockClock,
+    state: Path | None,
+    minion: type[EndsBadly],
+    value: int,
+) -> None:
+    async with open_gru(state) as gru:
+        orchestration = await gru.start_minion(minion, Source)
+        workflow = await emit(gru, value)
+        await wait_all_tasks_blocked()
+        await gru.workflows.cancel(workflow)
+        assert orchestration.table.counts == {"cancelled": 1}
+        assert log == []
         await gru.stop()

@@ -179,13 +179,16 @@ class Judge:
 
     def failed(self, work: Work, exc: BaseException) -> None:
         """End or quarantine a workflow, as its class says."""
-        if self._spec.on_failure == "discard":
+        if self._spec.on_failure == "discard" and not work.is_cancelled:
             self._ledger.ends.discard(self._table, work, exc)
         else:
             self.quarantine(work, "failed", exc)
 
     def quarantine(self, work: Work, reason: str, exc: BaseException) -> None:
-        """Put a workflow where it waits for a person."""
+        """Put a workflow where it waits for a person, unless that wants its end."""
+        if work.is_cancelled:
+            self.interrupted(work, exc)
+            return
         hold = self._spec.key_on_quarantine == "hold"
         self._ledger.ends.quarantine(
             self._table, work, reason=reason, exc=exc, hold_key=hold
