@@ -522,3 +522,26 @@ async def test_who_is_cancelled_is_so_however_its_step_ends(
         assert orchestration.table.counts == {"cancelled": 1}
         assert log == []
         await gru.stop()
+
+
+class One(Minion[Number, Memory]):
+    max_in_flight: ClassVar[int] = 1
+
+    @minion_step
+    async def work(self) -> None:
+        await trio.sleep(100)
+
+
+async def test_an_id_that_is_known_waits_for_no_room(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    async with open_gru(state) as gru:
+        await gru.start_minion(One, Deduped)
+        first = await gru.emit(Deduped, Number(1), id="1")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(gru.emit, Deduped, Number(2))
+            await wait_all_tasks_blocked()
+            with trio.fail_after(5):
+                assert await gru.emit(Deduped, Number(1), id="1") == first
+            nursery.cancel_scope.cancel()
+        await gru.stop()

@@ -186,8 +186,9 @@ class Intake:
     async def _accept(
         self, call: Call, ids: Sequence[str | None] = ()
     ) -> tuple[Ids, ...]:
-        """Accept a call whose events are all new."""
-        await self._enter(call)
+        """Accept a call whose events are all new, or that has none left."""
+        if call.events:  # what is known needs no room
+            await self._enter(call)
         if any(ids) and self.event_ids is not None:
             new = zip(ids, call.ids, strict=True)
             call.writes += self.event_ids.writes({i: w for i, w in new if i})
