@@ -634,3 +634,23 @@ async def test_who_cannot_be_read_holds_no_key(
         await gru.stop()
     async with open_lmdb_store(folder) as store:
         assert await store.page(Keyspace.KEY) == []
+
+
+async def test_a_damaged_entry_of_a_key_keeps_nobody_from_going_on(
+    autojump_clock: MockClock, folder: Path
+) -> None:
+    OneByOne.seen.clear()
+    async with open_gru(folder) as gru:
+        await gru.start_minion(OneByOne, Outside)
+        await gru.emit(Outside, Number(1))
+        await wait_all_tasks_blocked()
+        await gru.stop()
+    async with open_lmdb_store(folder) as store:
+        ((entry, _),) = await store.page(Keyspace.KEY)
+        await store.write([(Keyspace.KEY, entry, b"nonsense")])
+
+    async with open_gru(folder) as gru:
+        await gru.start_minion(OneByOne, Outside)
+        await trio.sleep(100)
+        assert OneByOne.seen == ["first 1", "second 1"]
+        await gru.stop()

@@ -12,6 +12,7 @@ import attrs
 import msgspec
 import trio
 
+from minions.errors import SnapshotError
 from minions.notices import (
     Notice,
     WorkflowRetrying,
@@ -143,12 +144,14 @@ class Ledger:
             self.cool(table, work, record)
         self.notify(notice)
 
-    def mark(self, work: Work) -> trio.Event:
-        """Hand over that a suspect's step begins."""
-        # With the key that it holds from now on: what goes to the index follows
-        # from the record.
-        record = msgspec.structs.replace(work.record, key=work.key)
-        return self.save(work, marked(record))
+    async def mark(self, work: Work) -> None:
+        """Commit that a suspect's step begins; it holds its key from then on."""
+        record = msgspec.structs.replace(marked(work.record), key=work.key)
+        try:
+            saved = self.save(work, record)
+        except SnapshotError:  # the record has no room for it: it runs unmarked
+            return
+        await saved.wait()
 
     def thaw(
         self,

@@ -65,7 +65,7 @@ class Walker:
         while cell is not None:
             is_suspect = work.record.crash_count > 0
             if is_suspect:
-                await self._ledger.mark(work).wait()
+                await self._ledger.mark(work)
             current_workflow.set(cell)
             try:
                 outcome = await self._step(cell)
