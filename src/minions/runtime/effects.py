@@ -78,7 +78,7 @@ class StepPort:
         self._looked: Mapping[str, int] = _NOWHERE
         self._sent: dict[Outlet, list[tuple[Any, bytes]]] | None = None
         self._reserved: Sequence[Outgoing] = ()
-        self.ended = False
+        self.ended: bool = False
 
     async def receive(
         self,

@@ -220,7 +220,7 @@ class CheckKind(ClassKind):
             self._read(shape, data)
             return object()  # can be a key and a member of a set, like an instance
 
-        self.decode = check
+        self.decode: Callable[[Any], Any] = check
 
 
 def _given(field: Field, found: dict[str, Any]) -> bool:

@@ -160,7 +160,8 @@ class LmdbStore(QueuedStore):
         folder = claim()
         try:
             folder.expect_data()
-            self._folder, self.folder = folder, folder.path
+            self._folder = folder
+            self.folder: Path | None = folder.path
             folder.check_total(self._map_size)
             self.migrated = folder.migrate(self._map_size)
             env = self._open_environment()

@@ -90,7 +90,7 @@ class Pass:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.end = self._read_end()
+        self.end: int = self._read_end()
 
     def _read_end(self) -> int:
         """Read the first number that was never given."""
