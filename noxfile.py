@@ -89,7 +89,8 @@ def docs(session: nox.Session) -> None:
     install_wheel(session)
     session.run("sphinx-build", "-n", "-W", "-q", "docs", "build/docs")
     session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
-    session.run("pytest", "-q", "tests/test_docs.py", "tests/test_examples.py")
+    shown = ("tests/test_docs.py", "tests/test_examples.py")
+    session.run("pytest", "-q", "-m", "slow or not slow", *shown)
 
 
 @nox.session(requires=["build"])

@@ -93,6 +93,7 @@ PROGRAMS = [
 ]
 
 
+@pytest.mark.slow  # a process each; `nox -s docs` runs them
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_a_block_prints_what_stands_below_it(
     program: Program,

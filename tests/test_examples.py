@@ -18,6 +18,7 @@ sys.exit(pytest.main([{path!r}, "-q", "-o", "trio_mode=true", "--rootdir", "."])
 """
 
 
+@pytest.mark.slow  # a process each; `nox -s docs` runs them
 @pytest.mark.parametrize("example", PROGRAMS, ids=lambda path: path.name)
 def test_an_example_prints_what_its_page_shows(
     example: Path, run_python: Callable[[Path], subprocess.CompletedProcess[str]]
@@ -31,6 +32,7 @@ def test_an_example_prints_what_its_page_shows(
     assert result.stdout == expected.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow  # likewise
 @pytest.mark.parametrize(
     "example", sorted(FOLDER.glob("test_*.py")), ids=lambda path: path.name
 )

@@ -304,6 +304,7 @@ async def test_sixty_grus_leave_nothing(autojump_clock: MockClock) -> None:
     assert after.blocks - before.blocks < MOST_BLOCKS
 
 
+@pytest.mark.slow
 async def test_sixty_starts_in_one_gru_leave_nothing(autojump_clock: MockClock) -> None:
     async with open_gru(None, options=OPTIONS) as gru:
         gru.provide(Client, make_client, name="eu")

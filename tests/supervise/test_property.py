@@ -79,7 +79,7 @@ def happened(placement: Placement, examples: int, max_nodes: int) -> Counter[str
 @PLACEMENTS
 def test_invariants_hold(placement: Placement, request: pytest.FixtureRequest) -> None:
     """`--tally N` plays N examples and shows how often each misfortune happened."""
-    examples = request.config.getoption("--tally") or 300
+    examples = request.config.getoption("--tally") or 200
 
     tally = happened(placement, examples, 9)
 
