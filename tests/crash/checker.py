@@ -346,6 +346,12 @@ class Checker:
         body, record = found.body, found.record
         if isinstance(body, EndedRecord):
             assert ENDED in flow.states, f"{flow}: has ended"
+            if body.state == "discarded" and "discard" in flow.asked:
+                # By hand: it stands as it stood in quarantine.
+                shown = len(found.trail)
+                assert found.trail == flow.names(shown), f"{flow}: {found.trail}"
+                flow.states = {ENDED}
+                return
             assert body.state == flow.path[-1].state, f"{flow}: {body}"
             shown = len(flow.path) - (body.state == "discarded")
             assert found.trail == flow.names(shown), f"{flow}: {found.trail}"

@@ -98,4 +98,4 @@ def test_a_kill_at_every_call_loses_nothing(calls: list[str], tmp_path: Path) ->
     print(Counter(call for call in calls if call in CALLS), counts)
     assert counts["runs"] == len(cases) > 300
     # How records fill pages depends on the times in them: the last may not come.
-    assert counts["not reached"] <= 2
+    assert counts["not reached"] <= len(cases) // 50
