@@ -93,9 +93,9 @@ def points(calls: list[str]) -> list[tuple[str, list[Fate]]]:
 def test_a_kill_at_every_call_loses_nothing(calls: list[str], tmp_path: Path) -> None:
     cases = points(calls)
 
-    counts = spread(SCENE, tmp_path, cases)
+    counts = spread(SCENE, tmp_path, cases, tries=4)
 
     print(Counter(call for call in calls if call in CALLS), counts)
     assert counts["runs"] == len(cases) > 300
     # How records fill pages depends on the times in them: the last may not come.
-    assert counts["not reached"] <= len(cases) // 50
+    assert counts["not reached"] <= 2

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import signal
 import threading
 import time
@@ -732,21 +731,9 @@ def bench(misdeed: Misdeed, ending: Ending) -> Bench:
     return Bench(misdeed, ending)
 
 
-# What does not hold yet, by the names of the cases: why, and whether the case ends.
-KNOWN: dict[str, tuple[str, bool]] = {}
-"""By pattern of a test's name: what is wrong still, and whether the test ends."""
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Expect what is known to fail, and spare what does not end.
-
-    The fast suite plays each tenth of the combinations of misdeed, place and ending.
-    """
+    """Play each tenth combination of misdeed, place and ending in the fast suite."""
     for item in items:
         indices = getattr(getattr(item, "callspec", None), "indices", {})
         if "ending" in indices and sum(indices.values()) % _EACH:
             item.add_marker(pytest.mark.slow)
-        for pattern, (reason, ends) in KNOWN.items():
-            if "hostile" in str(item.path) and re.search(pattern, item.name):
-                mark = pytest.mark.xfail(reason=reason, run=ends, strict=True)
-                item.add_marker(mark)

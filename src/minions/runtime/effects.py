@@ -20,7 +20,7 @@ from minions.runtime.work import Mail, Work
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import mail_key
 
-__all__ = ["Outlet", "Outlets", "StepPort"]
+__all__ = ["Outlet", "Outlets", "StepPort", "check_signal_class"]
 
 
 class Outgoing(Protocol):
@@ -49,6 +49,19 @@ _NOWHERE: Mapping[str, int] = {}
 
 Outlets = Callable[[type], Outlet]
 """Finds a pipeline by its class; raises ``DefinitionError``."""
+
+
+def check_signal_class(owner: str, kind: object) -> None:
+    """Refuse to receive what is no data class.
+
+    Raises:
+        DefinitionError: It is none.
+    """
+    if not is_data(kind):
+        raise DefinitionError(
+            f"{owner}: self.workflow.receive: expected the class of a signal, found"
+            f" {type_name(kind)}; give an attrs, dataclass or msgspec.Struct class"
+        )
 
 
 class StepPort:
@@ -87,12 +100,7 @@ class StepPort:
     ) -> Any:
         """Take the oldest signal of a class; see ``WorkflowInfo.receive``."""
         self._check_open("receive")
-        if not is_data(kind):
-            raise DefinitionError(
-                f"{self._codecs.steps.owner}: self.workflow.receive: expected the class"
-                f" of a signal, found {type_name(kind)}; give an attrs, dataclass or"
-                " msgspec.Struct class"
-            )
+        check_signal_class(self._codecs.steps.owner, kind)
         codec = self._codecs.signal(kind)
         await trio.lowlevel.checkpoint()
         # One that is there is taken with any timeout, 0 too.

@@ -15,6 +15,7 @@ from minions.declare.mentions import mentioned_classes
 from minions.declare.specification import pipeline_types
 from minions.errors import DefinitionError, NotRunningError
 from minions.identity import component_identity
+from minions.runtime.effects import check_signal_class
 from minions.runtime.pairing import source_codecs
 from minions.store.codec import codec_for
 
@@ -56,12 +57,7 @@ class Inbox:
     ) -> Any:
         """Take the oldest signal of a class; see ``WorkflowInfo.receive``."""
         self._check_open("receive")
-        if not is_data(kind):
-            raise DefinitionError(
-                f"{self._owner}: self.workflow.receive: expected the class of a signal,"
-                f" found {type_name(kind)}; give an attrs, dataclass or msgspec.Struct"
-                " class"
-            )
+        check_signal_class(self._owner, kind)
         codec_for(kind, component=self._owner)
         # Nobody sends anything meanwhile: it is over at once, however long it is.
         await trio.lowlevel.checkpoint()
