@@ -72,7 +72,6 @@ class Crew:
         self._on_idle = on_idle
         self._pacer = Pacer(group.options.resume_rate, group.random)
         self._suspicion = Suspicion()
-        self._is_pausing = False
         # Workers that wait for a workflow.
         self._idle: list[trio.lowlevel.Task] = []
         # Set when it begins.
@@ -83,7 +82,7 @@ class Crew:
     def begin(self, minion: Any, nursery: trio.Nursery, outage: float) -> None:
         """Begin to work, after *outage* seconds in which something was down."""
         self._minion, self._nursery = minion, nursery
-        self._walker = Walker(minion, self._desk, self._judge, lambda: self._is_pausing)
+        self._walker = Walker(minion, self._desk, self._judge)
         table = self._table
         table.engine = self
         # Those whose turn had not come when the last life ended wait for it still.
@@ -100,10 +99,6 @@ class Crew:
         """Let these come back in their turn: they were parked."""
         if self._pacer.park(works) and self._nursery is not None:
             self._nursery.start_soon(self._pacer.run, self.dispatch)
-
-    def pause(self) -> None:
-        """Start nothing more, and let the running steps end."""
-        self._is_pausing = True
 
     def disband(self) -> None:
         """Put all back that waits here: the minion has gone."""
@@ -135,7 +130,7 @@ class Crew:
         while (
             table.running < limit
             and table.engine is self
-            and not (self._is_pausing or table.is_held)
+            and not (table.is_paused or table.is_held)
         ):
             work = table.take_ready()
             if work is None:

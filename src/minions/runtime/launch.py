@@ -185,7 +185,7 @@ class Launcher:
             outlets=self._outlets.find,
             context=self._components.context.copy(),
         )
-        table.is_started, table.is_resting = True, False
+        table.is_started, table.is_resting, table.is_paused = True, False, False
         table.is_held = orchestration.id not in self._subscriptions.records
         table.parked_on = partial(
             blocker_of, self._components, orchestration.minion_name

@@ -68,8 +68,7 @@ class Orchestrations:
         self._components.poke()
         if mode == "drain":
             await self._subscriptions.unsubscribe(orchestration.id)
-        if mode == "pause" and table.engine is not None:
-            table.engine.pause()
+        table.is_paused = mode == "pause"
         orchestration.draining.deadline = trio.current_time() + grace
         with orchestration.draining:
             while self._is_busy(table, mode) and not self._components.is_hopeless(name):
@@ -88,7 +87,8 @@ class Orchestrations:
     def _is_busy(table: WorkTable, mode: StopMode) -> bool:
         """Say whether there is something that the stop is to wait for."""
         if mode == "pause":
-            return table.engine is not None and table.running > 0
+            # Also while it restarts: its steps end all the same.
+            return table.running > 0
         return mode == "drain" and table.is_moving
 
     async def forget(self, identity: str) -> None:

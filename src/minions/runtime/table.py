@@ -50,6 +50,9 @@ class WorkTable:
     # Whether nothing may run yet: a step that emits to its own pipeline must find
     # the subscription there.
     is_held: bool = False
+    # Whether nothing more begins, not even a next step, until it is started again:
+    # here, since the minion may restart meanwhile.
+    is_paused: bool = False
     # Whether cold workflows stay so: a drain leaves them saved.
     is_resting: bool = False
     # Ends that are handed over to the writer and not on disk.

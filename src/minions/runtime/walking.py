@@ -40,13 +40,10 @@ __all__ = ["Walker"]
 class Walker:
     """Walks the workflows of one incarnation of a minion."""
 
-    def __init__(
-        self, minion: Any, desk: Desk, judge: Judge, is_leaving: Callable[[], bool]
-    ) -> None:
+    def __init__(self, minion: Any, desk: Desk, judge: Judge) -> None:
         self._minion = minion
         self._desk = desk
         self._judge = judge
-        self._is_leaving = is_leaving
         self._steps = desk.codecs.steps
         self._table = desk.table
         self._ledger = desk.ledger
@@ -85,7 +82,7 @@ class Walker:
             await saved.wait()
             if self._judge.scope.cancel_called or work.is_cancelled:
                 await trio.lowlevel.checkpoint()
-            if self._is_leaving():
+            if self._table.is_paused:
                 self._table.put_back(work)
                 return
             cell = self._next_cell(work, cell)

@@ -125,6 +125,3 @@ class Engine(Protocol):
 
     def pace(self, works: list[Work]) -> None:
         """Let these come back in their turn: they were parked."""
-
-    def pause(self) -> None:
-        """Start nothing more, and let the running steps end."""
