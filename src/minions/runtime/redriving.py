@@ -151,23 +151,28 @@ class Hand:
     async def cancel(self, seq: int) -> WorkTable | None:
         """Ask for the end of a workflow; return whose end is to be waited for.
 
-        ``None``: it stands in no table, since its end is on its way.
+        ``None``: it has ended meanwhile, and that is on disk.
         """
-        while True:
-            found = await self._registry.find(seq)
-            table = _unfinished(found)
-            if found.work is not None:
-                if self._stop(table, found.work):
+        is_known = False
+        while (ending := self._registry.ending_in(seq)) is None:
+            try:
+                found = await self._registry.find(seq)
+            except KeyError:
+                if is_known:
+                    return None
+                raise
+            if is_known and isinstance(found.body, EndedRecord):
+                return None
+            table, is_known = _unfinished(found), True
+            if found.work is None:
+                if await self._end_cold(table, seq):
                     return table
-                # Its record is on the way to the disk.
+            elif self._stop(table, found.work):
+                return table
+            else:  # its record is on the way to the disk
                 await self._ledger.store.barrier()
                 await trio.lowlevel.checkpoint()
-                continue
-            async with table.cold.claim(seq):
-                found = await self._registry.find(seq)
-                if isinstance(found.body, WorkflowRecord):
-                    await self._end_cold(table, seq, found.body)
-                    return table
+        return ending
 
     def _stop(self, table: WorkTable, work: Work) -> bool:
         """Cancel one in memory; say whether that could be done."""
@@ -181,12 +186,21 @@ class Hand:
         self._ledger.ends.end(table, work, state="cancelled", context=None)
         return True
 
-    async def _end_cold(self, table: WorkTable, seq: int, body: WorkflowRecord) -> None:
-        mail = await read_mail(self._ledger.store, seq)
-        work = Work(seq, body, key=body.key, holds=body.key is not None, mail=mail)
-        table.works[seq] = work
-        table.cold.count -= 1
-        self._ledger.ends.end(table, work, state="cancelled", context=None)
+    async def _end_cold(self, table: WorkTable, seq: int) -> bool:
+        """Cancel one on disk; say whether it was there still."""
+        async with table.cold.claim(seq):
+            try:
+                body = (await self._registry.find(seq)).body
+            except KeyError:  # somebody else has cancelled it
+                return False
+            if not isinstance(body, WorkflowRecord):
+                return False
+            mail = await read_mail(self._ledger.store, seq)
+            work = Work(seq, body, key=body.key, holds=body.key is not None, mail=mail)
+            table.works[seq] = work
+            table.cold.count -= 1
+            self._ledger.ends.end(table, work, state="cancelled", context=None)
+            return True
 
     # Signals.
 

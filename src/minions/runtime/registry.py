@@ -97,6 +97,13 @@ class Registry:
             for table in self.tables.values()
         )
 
+    def ending_in(self, seq: int) -> WorkTable | None:
+        """Return the table of a workflow whose end is on its way to the disk."""
+        for table in self.tables.values():
+            if seq in table.ending and seq not in table.quarantined:
+                return table
+        return None
+
     async def settle(self) -> None:
         """Wait until the disk knows where those stand that have left the memory."""
         if any(table.ending or table.cold.cooling for table in self.tables.values()):

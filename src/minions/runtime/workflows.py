@@ -169,9 +169,12 @@ class Workflows:
 
         Its step is cancelled; a step that ends in the same moment has ended, and if
         it was the last one, that end counts.  From a step of its own it asks only.
+        One whose end is on its way, since somebody else has cancelled it, say, is
+        waited for.
 
         Raises:
-            KeyError: There is none of this id, or it is quarantined.
+            KeyError: There is none of this id, or it has ended and is not kept, or
+                it is quarantined.
             NotRunningError: It has ended and is kept; or Gru has stopped first.
         """
         seq = seq_of(workflow_id)
