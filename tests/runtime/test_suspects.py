@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from minions import Minion, Pipeline, minion_step, open_gru
+from minions import GruOptions, Minion, Pipeline, minion_step, open_gru
 from minions.store import Keyspace, open_lmdb_store
 
 
@@ -55,6 +55,10 @@ class Slow(Minion[Number, Memory]):
 class Free(Slow):
     def key(self, event: Number) -> str:
         return str(event.value)
+
+
+class Holds(Slow):
+    key_on_quarantine = "hold"
 
 
 @pytest.fixture(autouse=True)
@@ -151,3 +155,39 @@ async def test_who_is_cancelled_in_the_line_of_suspects_keeps_nobody_waiting(
         assert sorted(Slow.began[4:]) == ["first 8", "first 9"]
         gru.cut_over()
         await gru.stop()
+
+
+@pytest.mark.parametrize("minion", [Slow, Holds])
+async def test_who_is_found_guilty_at_open_keeps_its_key_if_its_class_wants_it(
+    autojump_clock: MockClock, folder: Path, minion: type[Slow]
+) -> None:
+    """Its class is not known until it is started, be it in a later process."""
+    for numbers in ([1, 2], []):
+        await live(folder, minion, "first", *numbers)
+    Slow.began.clear()
+    Slow.stop_in = ""
+    options = GruOptions(max_crashes=1)
+    async with open_gru(folder, options=options):
+        pass
+
+    for _ in range(2):
+        async with open_gru(folder, options=options) as gru:
+            await gru.start_minion(minion, Source)
+            await wait_all_tasks_blocked()
+            (guilty,) = [w async for w in gru.workflows.list(state="quarantined")]
+            assert guilty.reason.startswith("crashed")
+            if minion is Slow:
+                assert Slow.began == ["first 2", "second 2"]
+            else:
+                assert Slow.began == []
+            await gru.stop()
+
+    async with open_gru(folder, options=options) as gru:
+        await gru.start_minion(minion, Source)
+        await gru.workflows.redrive(guilty.id)
+        await gru.workflows.wait(guilty.id)
+        await wait_all_tasks_blocked()
+        assert sorted(Slow.began) == ["first 1", "first 2", "second 1", "second 2"]
+        await gru.stop()
+    async with open_lmdb_store(folder) as store:
+        assert await store.page(Keyspace.KEY) == []

@@ -22,7 +22,7 @@ from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.table import WorkTable, tell_room
 from minions.runtime.work import Ended, Work
 from minions.store.port import Keyspace, Write
-from minions.workflow.layout import key_of, mail_key
+from minions.workflow.layout import holder_key, key_of, mail_key
 from minions.workflow.record import (
     READY,
     CorruptRecordError,
@@ -193,6 +193,23 @@ class Ends:
 
         self._write_quarantine(work, quarantined, holds=holds, done=done)
         tell_room(table)
+
+    def let_keys_go(self, table: WorkTable) -> None:
+        """Let the keys go that quarantined workflows hold: their class wants it so.
+
+        Whose class is not known yet, when the store is opened, holds its key till
+        then.
+        """
+        held = [seq for seq, (_, holds) in table.quarantined.items() if holds]
+        # Who is claimed is just being redriven, or discarded with its key.
+        for seq in table.cold.claim_nowait(held):
+            key, _ = table.quarantined[seq]
+            assert key is not None
+            table.quarantined[seq] = (key, False)
+            entry: Write = (Keyspace.KEY, holder_key(table.id, key), None)
+            release = functools.partial(table.release_key, seq, key)
+            self._ledger.store.write_nowait([entry], release)
+            table.cold.release(seq)
 
     def _quarantined(
         self, work: Work, reason: str, report: CrashReport

@@ -167,6 +167,8 @@ class Launcher:
         self._add_pipeline(orchestration, launch)
         await components.wait_started(orchestration.pipeline_name, patience)
         await self._subscriptions.subscribe(launch.subscription)
+        if launch.minion.key_on_quarantine != "hold":
+            self._ledger.ends.let_keys_go(orchestration.table)
         orchestration.table.is_held = False
         if orchestration.table.engine is not None:
             orchestration.table.engine.dispatch()

@@ -217,4 +217,7 @@ class Restorer:
             )
             table = self._tables[work.record.orchestration]
             work.record = msgspec.structs.replace(work.record, crash_count=0)
-            self._ledger.ends.quarantine(table, work, reason="crashed", exc=error)
+            # Whether it is to hold its key its class says, when that is started.
+            self._ledger.ends.quarantine(
+                table, work, reason="crashed", exc=error, hold_key=True
+            )
