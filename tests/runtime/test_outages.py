@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -111,6 +112,78 @@ async def test_what_is_parked_comes_back_at_a_rate(
         assert 4 < done[-1] - done[0] < 6
         at_once = [at for at in done if at - done[0] < 1]
         assert 80 < len(at_once) < 120
+        await gru.stop()
+
+
+class Pays(Minion[Number, Nothing]):
+    broker: Broker
+    paid: ClassVar[list[int]] = []
+
+    @minion_step
+    async def pay(self) -> None:
+        self.paid.append(self.event.value)
+
+
+class PaysInOrder(Pays):
+    def key(self, event: Number) -> int:
+        return event.value % 10
+
+
+@pytest.mark.parametrize("minion", [Pays, PaysInOrder])
+async def test_nobody_waits_behind_who_comes_back_in_its_turn(
+    autojump_clock: MockClock, minion: type[Pays]
+) -> None:
+    """But those of the same key do."""
+    Pays.paid.clear()
+    async with open_gru(None, options=GruOptions(resume_rate=0.01)) as gru:
+        orchestration = await gru.start_minion(minion, Source)
+        breaks[0].set()
+        await trio.sleep(1)
+        breaks[0] = trio.Event()
+        parked = [10, 11, 20, 31, 12]
+        for number in parked:
+            await gru.emit(Source, Number(number))
+        await gru.wait_up(minion)
+
+        for number in (40, 50, 43):
+            await gru.emit(Source, Number(number))
+        await trio.sleep(1)
+
+        if minion is Pays:
+            assert Pays.paid == [40, 50, 43]
+        else:
+            assert Pays.paid == [43]
+        Pays.paid.clear()
+        result = await orchestration.stop(grace=1000)
+        assert result is not None
+        assert (result.saved, result.cut) == (0, 0)
+        if minion is Pays:
+            assert Pays.paid == parked
+        else:
+            assert Pays.paid == [10, 11, 20, 40, 50, 31, 12]
+        await gru.stop()
+
+
+async def test_a_drain_does_not_wait_for_who_was_cancelled_in_its_turn(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None, options=GruOptions(resume_rate=1)) as gru:
+        orchestration = await gru.start_minion(Pays, Source)
+        breaks[0].set()
+        await trio.sleep(1)
+        breaks[0] = trio.Event()
+        (workflow,) = await gru.emit(Source, Number(1))
+        assert workflow is not None
+        await gru.wait_up(Pays)
+        await wait_all_tasks_blocked()
+        began = trio.current_time()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(orchestration.stop, grace=1000))
+            await wait_all_tasks_blocked()
+            await gru.workflows.cancel(workflow)
+
+        assert trio.current_time() - began < 2
         await gru.stop()
 
 

@@ -85,24 +85,41 @@ class Crew:
         self._walker = Walker(minion, self._desk, self._judge)
         table = self._table
         table.engine = self
-        # Those whose turn had not come when the last life ended wait for it still.
-        late = [work for _, work in table.ready if work.is_paced]
+        late: list[Work] = []
         if outage >= OUTAGE:
             table.outage.paced_until = self._desk.ledger.now()
             late = [work for _, work in table.ready if not work.is_interrupted]
-        self.pace(late)
+        for work in late:
+            work.is_paced = True
         self.dispatch()
         table.on_room()
         self._desk.ledger.on_cold()
 
-    def pace(self, works: list[Work]) -> None:
-        """Let these come back in their turn: they were parked."""
-        if self._pacer.park(works) and self._nursery is not None:
-            self._nursery.start_soon(self._pacer.run, self.dispatch)
+    def _set_aside(self, work: Work) -> None:
+        """Let one that was parked wait for its turn; it has its key meanwhile."""
+        assert self._nursery is not None
+        self._table.set_aside(work)
+        if not self._pacer.is_running:
+            self._pacer.is_running = True
+            self._nursery.start_soon(self._pacer.run, self._let_one_go)
+
+    def _let_one_go(self) -> bool:
+        """Let the next one go that was parked; say whether others may be left."""
+        work = self._table.take_paced()
+        if work is None:  # those that were left were cancelled
+            self._table.on_change()
+        else:
+            work.is_paced = False
+            self._table.put_back(work)
+            self.dispatch()
+        return bool(self._table.paced)
 
     def disband(self) -> None:
         """Put all back that waits here: the minion has gone."""
         table = self._table
+        # Those whose turn had not come wait for it still in the next life.
+        while (late := table.take_paced()) is not None:
+            table.put_back(late)
         for work in self._suspicion.forget():
             if table.works.get(work.seq) is work:
                 table.put_back(work)
@@ -134,13 +151,12 @@ class Crew:
         ):
             work = table.take_ready()
             if work is None:
-                self._pacer.emptied()
                 return None
-            if not self._pacer.admits(work):
-                table.put_back(work)
-                return None
-            self._pacer.passed(work)
-            if self._may_run(work) and self._suspicion.admit(work):
+            if not self._may_run(work):
+                continue
+            if work.is_paced:
+                self._set_aside(work)
+            elif self._suspicion.admit(work):
                 work.state = "running"
                 table.running += 1
                 return work

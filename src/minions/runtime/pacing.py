@@ -7,14 +7,12 @@ An outage shorter than a second is an ordinary restart, after which nothing is p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import inf
 from random import Random
 
 import attrs
 import trio
-
-from minions.runtime.work import Work
 
 __all__ = ["OUTAGE", "Outage", "Pacer"]
 
@@ -45,43 +43,18 @@ class Outage:
 
 
 class Pacer:
-    """Permits, so many per second, for the workflows that were parked."""
+    """Lets the workflows that were parked go on, so many per second."""
 
     def __init__(self, rate: float, random: Random) -> None:
         self._rate = rate
         self._random = random
-        self._parked = 0
-        self._permits = 0
-        self._is_running = False
+        self.is_running: bool = False
 
-    def park(self, works: Iterable[Work]) -> bool:
-        """Hear of those that are to come back in their turn; say whether to run."""
-        for work in works:
-            work.is_paced = True
-            self._parked += 1
-        return self._parked > 0 and not self._is_running
-
-    def admits(self, work: Work) -> bool:
-        """Say whether a workflow may go on now."""
-        return not work.is_paced or self._permits > 0
-
-    def passed(self, work: Work) -> None:
-        """Hear that one goes on."""
-        if work.is_paced:
-            work.is_paced = False
-            self._parked -= 1
-            self._permits -= 1
-
-    def emptied(self) -> None:
-        """Hear that nobody is in the line: who was parked and left was cancelled."""
-        self._parked = self._permits = 0
-
-    async def run(self, dispatch: Callable[[], None]) -> None:
-        """Give permits as long as there are parked ones."""
-        self._is_running = True
-        while self._parked > 0:
+    async def run(self, let_one_go: Callable[[], bool]) -> None:
+        """Let one after the other go, until that says that there is none."""
+        is_left = True
+        while is_left:
             # Jittered, so that several minions do not come back in step.
             await trio.sleep(self._random.uniform(0.5, 1.5) / self._rate)
-            self._permits = min(self._permits + 1, self._parked)
-            dispatch()
-        self._is_running = False
+            is_left = let_one_go()
+        self.is_running = False

@@ -38,6 +38,9 @@ class WorkTable:
     # State "ready".  Invariant: a heap by seq, since what is put back, be it one of
     # a hundred thousand, takes its place in the order of arrival.
     ready: list[tuple[int, Work]] = attrs.field(factory=list)
+    # Those of state "ready" that come back in their turn, likewise: apart, so that
+    # nobody waits behind them.
+    paced: list[tuple[int, Work]] = attrs.field(factory=list)
     running: int = 0
     engine: Engine | None = None
     keys: KeyQueues = attrs.field(factory=KeyQueues)
@@ -76,7 +79,8 @@ class WorkTable:
     @property
     def is_moving(self) -> bool:
         """Whether one runs or will, and not all queue behind a quarantined one."""
-        return bool(self.running or self.ready or self.accepting or self.ends.count)
+        ready = self.ready or self.paced
+        return bool(self.running or ready or self.accepting or self.ends.count)
 
     def has_room(self, count: int) -> bool:
         """Say whether *count* more may be accepted now.
@@ -129,9 +133,6 @@ class WorkTable:
             if self.works.get(work.seq) is work:
                 self.put_back(work)
         if self.engine is not None:
-            late = [work for work in works if work.is_paced]
-            if late:
-                self.engine.pace(late)
             self.engine.dispatch()
 
     def put_back(self, work: Work) -> None:
@@ -140,10 +141,21 @@ class WorkTable:
         self.works[work.seq] = work
         heappush(self.ready, (work.seq, work))
 
+    def set_aside(self, work: Work) -> None:
+        """Let one that was taken wait for its turn, before others that do."""
+        heappush(self.paced, (work.seq, work))
+
+    def take_paced(self) -> Work | None:
+        """Return the first of those that wait for their turn, as ``take_ready``."""
+        return self._take(self.paced)
+
     def take_ready(self) -> Work | None:
         """Return the first one that is ready; it is in no line any more."""
-        while self.ready:
-            work = heappop(self.ready)[1]
+        return self._take(self.ready)
+
+    def _take(self, line: list[tuple[int, Work]]) -> Work | None:
+        while line:
+            work = heappop(line)[1]
             # One that was cancelled in the line is in no table any more.
             if self.works.get(work.seq) is work and work.state == "ready":
                 return work

@@ -122,6 +122,3 @@ class Engine(Protocol):
 
     def dispatch(self) -> None:
         """Start what is ready, as far as there is room."""
-
-    def pace(self, works: list[Work]) -> None:
-        """Let these come back in their turn: they were parked."""
