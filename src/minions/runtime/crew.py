@@ -125,6 +125,7 @@ class Crew:
                 table.put_back(work)
         for work in table.keys.forget(table.works):
             table.put_back(work)
+        table.queued = 0
 
     # Taking up.
 
@@ -182,6 +183,7 @@ class Crew:
         if table.keys.hold(work, key):
             return True
         work.state = "queued"
+        table.queued += 1
         table.cold.tell_room()  # who holds the key may be one of those that are due
         return False
 

@@ -286,6 +286,10 @@ class Ends:
         del table.works[work.seq]
         table.ending.add(work.seq)
         table.ends.up()
+        if work.state == "queued":
+            # Until its end is on disk it stands in the queue, but not for its turn.
+            work.state = "away"
+            table.queued -= 1
 
 
 def _deletes(work: Work) -> list[Write]:

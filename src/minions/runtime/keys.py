@@ -8,8 +8,8 @@ that is half way goes on before an older one that a person has sent on again.
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Container
+from heapq import heapify, heappop, heappush
 
 import attrs
 import msgspec
@@ -41,10 +41,6 @@ def key_bytes(value: object) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _seq(work: Work) -> int:
-    return work.seq
-
-
 def _stand_in(seq: int, key: bytes) -> Work:
     """Make what stands in a queue for a workflow that is not in memory."""
     record = WorkflowRecord("", "", b"", "", b"", "", 0.0)
@@ -52,75 +48,102 @@ def _stand_in(seq: int, key: bytes) -> Work:
 
 
 @attrs.define(eq=False)
+class _Queue:
+    """Who holds a key, and those behind."""
+
+    first: Work
+    behind: dict[int, Work] = attrs.field(factory=dict)
+    # A heap of ranks and numbers.  Invariant: it has all that are behind; others
+    # have left.
+    _line: list[tuple[int, int]] = attrs.field(factory=list)
+
+    def add(self, work: Work) -> None:
+        """Let one stand behind, in the order of arrival; once, if it is there."""
+        self.behind[work.seq] = work
+        heappush(self._line, (work.seq, work.seq))
+
+    def precede(self, work: Work) -> None:
+        """Let one stand before all others."""
+        self.behind[self.first.seq] = self.first
+        heappush(self._line, (-1, self.first.seq))
+        self.first = work
+
+    def leave(self, seq: int) -> None:
+        """Let one go that is behind."""
+        self.behind.pop(seq, None)
+        # Cleared now and then, so that leaving costs the same however many there are.
+        if len(self._line) > 2 * len(self.behind) + 8:
+            self._line = [entry for entry in self._line if entry[1] in self.behind]
+            heapify(self._line)
+
+    def advance(self) -> bool:
+        """Let the first one go; say whether there is another."""
+        while self._line:
+            following = self.behind.pop(heappop(self._line)[1], None)
+            if following is not None:
+                self.first = following
+                return True
+        return False
+
+
+@attrs.define(eq=False)
 class KeyQueues:
     """The workflows of one orchestration by their keys."""
 
-    # By key; the first of each holds it.  Invariant: no queue is empty.
-    _queues: dict[bytes, deque[Work]] = attrs.field(factory=dict)
-
-    def __bool__(self) -> bool:
-        """Say whether any key is held."""
-        return bool(self._queues)
+    _queues: dict[bytes, _Queue] = attrs.field(factory=dict)
 
     def hold(self, work: Work, key: bytes) -> bool:
         """Take a key, or queue behind who holds it; say whether it is taken."""
         work.key = key
         queue = self._queues.get(key)
         if queue is None:
-            self._queues[key] = deque([work])
+            self._queues[key] = _Queue(work)
             return True
-        if queue[0].seq == work.seq:  # woken, redriven, or interrupted
-            queue[0] = work
+        if queue.first.seq == work.seq:  # woken, redriven, or interrupted
+            queue.first = work
             return True
-        if queue[-1].seq < work.seq:
-            queue.append(work)
-            return False
-        # Redriven: its former self may still stand there.
-        others = [w for w in list(queue)[1:] if w.seq != work.seq]
-        self._queues[key] = deque([queue[0], *sorted([*others, work], key=_seq)])
+        queue.add(work)
         return False
 
     def release(self, seq: int, key: bytes | None) -> Work | None:
         """Let a key go, or the place in its queue; return who is to go on."""
         queue = self._queues.get(key) if key is not None else None
-        if not queue or key is None:
+        if queue is None or key is None:
             return None
-        held = queue[0].seq == seq
-        if held:
-            queue.popleft()
-        else:
-            self._queues[key] = queue = deque(w for w in queue if w.seq != seq)
-        if not queue:
+        if queue.first.seq != seq:
+            queue.leave(seq)
+            return None
+        if not queue.advance():
             del self._queues[key]
             return None
-        return queue[0] if held and queue[0].state == "queued" else None
+        return queue.first if queue.first.state == "queued" else None
 
     def stand_in(self, seq: int, key: bytes) -> None:
         """Let a workflow that is not in memory hold a key."""
         queue = self._queues.get(key)
         if queue is None:
-            self._queues[key] = deque([_stand_in(seq, key)])
-        elif queue[0].seq == seq:
-            queue[0] = _stand_in(seq, key)
+            self._queues[key] = _Queue(_stand_in(seq, key))
+        elif queue.first.seq == seq:
+            queue.first = _stand_in(seq, key)
         else:
-            queue.appendleft(_stand_in(seq, key))
+            queue.precede(_stand_in(seq, key))
 
     def holder_of(self, key: bytes) -> Work | None:
         """Return who holds a key, as far as is known in memory."""
         queue = self._queues.get(key)
-        return queue[0] if queue else None
+        return queue.first if queue is not None else None
 
     def held_by(self, seq: int) -> bytes | None:
         """Return the key that a workflow holds, whose record cannot be read."""
         for key, queue in self._queues.items():
-            if queue[0].seq == seq:
+            if queue.first.seq == seq:
                 return key
         return None
 
     def holds(self, seq: int, key: bytes | None) -> bool:
         """Say whether a workflow is the one that holds the key."""
         queue = self._queues.get(key) if key is not None else None
-        return bool(queue) and queue[0].seq == seq if queue else False
+        return queue is not None and queue.first.seq == seq
 
     def forget(self, unfinished: Container[int]) -> list[Work]:
         """Let the keys go that no commit holds: the minion has gone.
@@ -129,10 +152,12 @@ class KeyQueues:
         """
         queued: list[Work] = []
         for key, queue in list(self._queues.items()):
-            queued += [work for work in queue if work.state == "queued"]
-            kept = deque(w for w in queue if w.holds or w.seq not in unfinished)
-            if kept:
-                self._queues[key] = kept
-            else:
-                del self._queues[key]
+            works = [queue.first, *sorted(queue.behind.values())]
+            queued += [work for work in works if work.state == "queued"]
+            kept = [w for w in works if w.holds or w.seq not in unfinished]
+            del self._queues[key]
+            for work in kept[:1]:
+                self._queues[key] = _Queue(work)
+            for work in kept[1:]:
+                self._queues[key].add(work)
         return queued

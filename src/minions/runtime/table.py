@@ -42,6 +42,8 @@ class WorkTable:
     # nobody waits behind them.
     paced: list[tuple[int, Work]] = attrs.field(factory=list)
     running: int = 0
+    # How many of those in memory have the state "queued".
+    queued: int = 0
     engine: Engine | None = None
     keys: KeyQueues = attrs.field(factory=KeyQueues)
     cold: ColdIndex = attrs.field(factory=ColdIndex)
@@ -181,6 +183,7 @@ class WorkTable:
         """Let the next workflow of the same key go."""
         following = self.keys.release(seq, key)
         if following is not None:
+            self.queued -= 1
             self.put_back(following)
             if self.engine is not None:
                 self.engine.dispatch()

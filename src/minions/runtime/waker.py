@@ -179,6 +179,4 @@ def _has_left(table: WorkTable, seq: int) -> bool:
 def _room(table: WorkTable) -> int:
     """Say how many may wake."""
     room = table.bounds.max_in_flight - len(table.works)
-    if room <= 0 and table.keys:
-        room += sum(1 for work in table.works.values() if work.state == "queued")
-    return room
+    return room + table.queued if room <= 0 else room
