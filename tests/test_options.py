@@ -45,6 +45,11 @@ from minions.restart import BackoffState, RestartWindow
         (GruOptions, {"keep": math.inf}, "found inf"),
         (GruOptions, {"keep": None}, "found None"),
         (GruOptions, {"max_kept": 0}, "GruOptions.max_kept: expected an integer of at"),
+        (
+            Retry,
+            {"on": ()},
+            "Retry.on: expected at least one exception class, found ()",
+        ),
         (Retry, {"max_attempts": 0}, "Retry.max_attempts: expected an integer of at l"),
         (Retry, {"max_attempts": True}, "found True; set it to such a value"),
         (Retry, {"max_attempts": 2.0}, "found 2.0"),
@@ -103,7 +108,7 @@ def test_the_defaults_of_a_retry() -> None:
     [
         {"max_attempts": 1, "base": 0, "factor": 1, "cap": 0},
         {"cap": TEN_YEARS, "base": 1e300, "jitter": "none"},
-        {"on": (), "give_up": ()},
+        {"on": (OSError,), "give_up": ()},
         {"on": BaseException, "give_up": type("Cancelled", (Exception,), {})},
     ],
 )

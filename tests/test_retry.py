@@ -106,7 +106,7 @@ def test_no_base_is_no_delay(jitter: Any) -> None:
 
 @given(
     exc=GROUPS,
-    on=st.lists(st.sampled_from(KINDS), max_size=3).map(tuple),
+    on=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3).map(tuple),
     give_up=st.lists(st.sampled_from(KINDS[:-1]), max_size=2).map(tuple),
     limit=st.integers(1, 4),
     failures=st.integers(1, 6),

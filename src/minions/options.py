@@ -116,6 +116,16 @@ def _as_tuple(
     return (value,) if isinstance(value, type) else value
 
 
+def _not_empty(
+    instance: object, attribute: attrs.Attribute[Any], value: object
+) -> None:
+    if not value:
+        raise ConfigError(
+            f"{type(instance).__name__}.{attribute.name}: expected at least one"
+            f" exception class, found {value!r}; name one, or leave the retry out"
+        )
+
+
 def _failures(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     where = f"{type(instance).__name__}.{attribute.name}"
     kinds = value if isinstance(value, tuple) else ()
@@ -225,7 +235,7 @@ class Retry:
     together do not come back in lockstep; ``none`` waits the longest."""
 
     on: tuple[type[BaseException], ...] = attrs.field(
-        default=(Exception,), converter=_as_tuple, validator=_failures
+        default=(Exception,), converter=_as_tuple, validator=[_failures, _not_empty]
     )
     """The exceptions after which the step is tried again; a single class will do."""
 
