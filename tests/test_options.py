@@ -48,7 +48,7 @@ from minions.restart import BackoffState, RestartWindow
         (
             Retry,
             {"on": ()},
-            "Retry.on: expected at least one exception class, found ()",
+            "Retry.on: expected at least one exception class",
         ),
         (Retry, {"max_attempts": 0}, "Retry.max_attempts: expected an integer of at l"),
         (Retry, {"max_attempts": True}, "found True; set it to such a value"),

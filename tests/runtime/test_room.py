@@ -252,6 +252,28 @@ class SlowOnce(Slow):
     restart = Restart(type="temporary")
 
 
+async def test_what_an_emit_that_never_happened_rejects_is_not_counted(
+    state: State, autojump_clock: MockClock
+) -> None:
+    async def body(pipeline: ByHand) -> None:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await pipeline.emit_many([Number(n) for n in range(7)], cursor=7)
+        log.append(scope.cancelled_caught)
+
+    notices: list[Notice] = []
+    ByHand.body = body
+    async with trio.open_nursery() as nursery, open_gru(state) as gru:
+        nursery.start_soon(read_all, gru, notices)
+        await wait_all_tasks_blocked()
+        orchestration = await gru.start_minion(Rejecting, ByHand)
+        await trio.sleep(1)
+        rejected = orchestration.table.rejected
+
+    assert (log, rejected) == ([True], 0)
+    assert not [n for n in notices if isinstance(n, EventsRejected)]
+
+
 async def test_reject_lets_events_go_counted_and_noted(
     state: State, autojump_clock: MockClock
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -43,9 +44,13 @@ class Call:
     task: trio.lowlevel.Task | None = None
     works: list[tuple[WorkTable, Work]] = attrs.field(factory=list)
     ids: list[Ids] = attrs.field(factory=list)
+    # Count the subscriptions that let an event go, if the call comes true.
+    rejections: list[Callable[[], None]] | None = None
 
     def accepted(self) -> None:
         """Hear that its writes are on disk."""
+        for count in self.rejections or ():
+            count()
         for table, work in self.works:
             table.accepted(work)
 
@@ -236,12 +241,9 @@ class Intake:
             for table in self.tables:
                 rejects = table.bounds.overflow == "reject" and not above
                 if rejects and not table.has_room(1):
-                    table.rejected += 1
-                    self.notify(
-                        EventsRejected(
-                            orchestration=table.id, count=1, total=table.rejected
-                        )
-                    )
+                    if call.rejections is None:
+                        call.rejections = []
+                    call.rejections.append(partial(self._count_rejected, table))
                     ids.append(None)
                     continue
                 seq = ledger.numbers.take()
@@ -253,6 +255,12 @@ class Intake:
                 call.works.append((table, work))
                 ids.append(work.id)
             call.ids.append(tuple(ids))
+
+    def _count_rejected(self, table: WorkTable) -> None:
+        table.rejected += 1
+        self.notify(
+            EventsRejected(orchestration=table.id, count=1, total=table.rejected)
+        )
 
     @contextlib.contextmanager
     def _undone(self, call: Call) -> Iterator[None]:
