@@ -18,7 +18,9 @@ from minions import (
     Minion,
     Pipeline,
     Restart,
+    StartError,
     StopResult,
+    component_id,
     minion_step,
     open_gru,
 )
@@ -250,6 +252,35 @@ async def test_a_minion_that_has_failed_has_a_backlog(
 
 class SlowOnce(Slow):
     restart = Restart(type="temporary")
+
+
+@component_id("narrow")
+class Narrow(Slow):
+    """Has the same subscription before and after a change of its bounds."""
+
+    max_backlog = 8
+
+
+async def test_a_start_that_fails_changes_no_bounds(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "state"
+    async with open_gru(folder) as gru:
+        await gru.start_minion(Narrow, Outside)
+        await gru.stop()
+    async with open_gru(folder) as gru:
+        (table,) = gru.workflows._tables.values()
+        monkeypatch.setattr(Narrow, "max_backlog", 20)
+        Slow.down = True
+        with pytest.raises(StartError):
+            await gru.start_minion(Narrow, Outside)
+        assert table.bounds.max_backlog == 8
+        Slow.down = False
+
+        await gru.start_minion(Narrow, Outside)
+
+        assert table.bounds.max_backlog == 20
+        await gru.stop()
 
 
 async def test_what_an_emit_that_never_happened_rejects_is_not_counted(

@@ -44,6 +44,8 @@ class _Launch:
     minion: MinionSpec
     pipeline: PipelineSpec
     subscription: SubscriptionRecord
+    bounds: Bounds
+    """True from the commit on."""
 
 
 class Launcher:
@@ -121,7 +123,9 @@ class Launcher:
         order = known.order if known is not None else self._next_order()
         subscription = subscription_of(identity, mine, source, name=name, order=order)
         self._outlets.expect(mine, source.identity)
-        self._launches[identity] = _Launch(reading, mine, source, subscription)
+        self._launches[identity] = _Launch(
+            reading, mine, source, subscription, bounds
+        )
         orchestration = Orchestration(
             identity,
             minion=self._name_of(mine.identity, identity),
@@ -167,6 +171,7 @@ class Launcher:
         self._add_pipeline(orchestration, launch)
         await components.wait_started(orchestration.pipeline_name, patience)
         await self._subscriptions.subscribe(launch.subscription)
+        orchestration.table.bounds = launch.bounds
         if launch.minion.key_on_quarantine != "hold":
             self._ledger.ends.let_keys_go(orchestration.table)
         orchestration.table.is_held = False
@@ -175,6 +180,7 @@ class Launcher:
         orchestration.phase, orchestration.held = "live", ()
         del self._launches[orchestration.id]
         self._subscriptions.release(intake, self._orchestrations.by_id)
+        orchestration.table.cold.tell_room()
 
     def _add_minion(self, orchestration: Orchestration, launch: _Launch) -> None:
         spec = launch.minion

@@ -45,11 +45,10 @@ class Subscriptions:
         return WorkTable(identity, bounds, nothing, self._poke)
 
     def table(self, identity: str, bounds: Bounds) -> WorkTable:
-        """Return the table of an orchestration, under new bounds."""
+        """Return the table of an orchestration; a new one has these bounds."""
         table = self.tables.get(identity)
         if table is None:
             table = self.tables[identity] = self.make_table(identity, bounds)
-        table.bounds = bounds
         return table
 
     def intake(self, pipeline: str) -> Intake:
