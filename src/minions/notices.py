@@ -228,7 +228,8 @@ class WorkflowNotice(Notice):
     orchestration: str
     workflow: str
     step: str
-    """The step at which it stands; empty for the first."""
+    """The step at which it stands; empty if that is not known: its record cannot be
+    read, or stands at the first step and its orchestration was not started yet."""
 
 
 @attrs.frozen(kw_only=True)

@@ -145,7 +145,7 @@ class Ends:
         notice = WorkflowDiscarded(
             orchestration=table.id,
             workflow=work.id,
-            step=work.record.step,
+            step=table.step_of(work.record),
             reason="failed",
             report=report,
         )
@@ -178,7 +178,7 @@ class Ends:
         notice = WorkflowQuarantined(
             orchestration=table.id,
             workflow=work.id,
-            step=record.step,
+            step=table.step_of(record),
             reason=reason,
             report=report,
         )

@@ -158,7 +158,7 @@ class Judge:
             WorkflowInterrupted(
                 orchestration=self._table.id,
                 workflow=work.id,
-                step=work.record.step,
+                step=self._table.step_of(work.record),
                 report=report_of(exc) if exc is not None else None,
             )
         )

@@ -123,9 +123,7 @@ class Launcher:
         order = known.order if known is not None else self._next_order()
         subscription = subscription_of(identity, mine, source, name=name, order=order)
         self._outlets.expect(mine, source.identity)
-        self._launches[identity] = _Launch(
-            reading, mine, source, subscription, bounds
-        )
+        self._launches[identity] = _Launch(reading, mine, source, subscription, bounds)
         orchestration = Orchestration(
             identity,
             minion=self._name_of(mine.identity, identity),
@@ -193,6 +191,7 @@ class Launcher:
             outlets=self._outlets.find,
             context=self._components.context.copy(),
         )
+        table.first_step = desk.codecs.steps.names[0]
         table.is_started, table.is_resting, table.is_paused = True, False, False
         table.is_held = orchestration.id not in self._subscriptions.records
         table.parked_on = partial(

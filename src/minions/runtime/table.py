@@ -18,6 +18,7 @@ from minions.runtime.keys import KeyQueues
 from minions.runtime.pacing import Outage
 from minions.runtime.work import Bounds, Ended, Engine, Work
 from minions.supervise.incarnation import Gauge
+from minions.workflow.record import WorkflowRecord
 
 __all__ = ["WorkTable", "tell_room"]
 
@@ -50,6 +51,9 @@ class WorkTable:
     outage: Outage = attrs.field(factory=Outage)
     # Names what is down of all that the minion needs; empty if nothing is.
     parked_on: Callable[[], str] = attrs.field(default=lambda: "")
+    # The name of its minion's first step, once that is known: a snapshot that no step
+    # has left names none.
+    first_step: str = ""
     # Whether an orchestration of this process has this table.
     is_started: bool = False
     # Whether nothing may run yet: a step that emits to its own pipeline must find
@@ -150,6 +154,10 @@ class WorkTable:
     def take_paced(self) -> Work | None:
         """Return the first of those that wait for their turn, as ``take_ready``."""
         return self._take(self.paced)
+
+    def step_of(self, record: WorkflowRecord) -> str:
+        """Name the step at which a workflow stands, as far as that is known."""
+        return record.step or self.first_step
 
     def take_ready(self) -> Work | None:
         """Return the first one that is ready; it is in no line any more."""
