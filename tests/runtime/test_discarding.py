@@ -10,6 +10,9 @@ import trio
 from trio.testing import MockClock
 
 from minions import GruOptions, Minion, Pipeline, minion_step, open_gru
+from minions.runtime.kept import Kept
+from minions.store.port import Write
+from minions.workflow.record import EndedRecord
 
 
 @attrs.frozen
@@ -57,4 +60,38 @@ async def test_who_is_discarded_is_kept_for_a_while(
         await trio.sleep(61)
         with pytest.raises(KeyError):
             await gru.workflows.get(workflow)
+        await gru.stop()
+
+
+async def test_a_discard_that_never_happened_keeps_nothing(
+    autojump_clock: MockClock, state: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it had let go for its own sake stays, too."""
+    async with open_gru(state, options=GruOptions(keep=60, max_kept=1)) as gru:
+        await gru.start_minion(Fails, Source)
+        for value in (1, 2):
+            (workflow,) = await gru.emit(Source, Number(value))
+            assert workflow is not None
+            await gru.workflows.wait(workflow)
+        first, second = [w.id async for w in gru.workflows.list(state="quarantined")]
+        await gru.workflows.discard(first)
+        ages = gru.workflows._ledger.kept._ages
+        before = [*ages]
+
+        with trio.CancelScope() as scope, monkeypatch.context() as patch:
+
+            def add(kept: Kept, seq: int, ended: EndedRecord) -> list[Write]:
+                writes = original(kept, seq, ended)
+                scope.cancel()
+                return writes
+
+            original = Kept.add
+            patch.setattr(Kept, "add", add)
+            await gru.workflows.discard(second)
+
+        assert scope.cancelled_caught
+        assert [*ages] == before
+        assert [w.id async for w in gru.workflows.list(state="discarded")] == [first]
+        await gru.workflows.discard(second)
+        assert [w.id async for w in gru.workflows.list(state="discarded")] == [second]
         await gru.stop()

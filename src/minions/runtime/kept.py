@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import attrs
 
@@ -41,6 +42,18 @@ class Kept:
         self._ages.pop()
         self._ages.extendleft(reversed(self._gone))
         self._gone = []
+
+    def undoing(self) -> Callable[[], None]:
+        """Return what undoes the last call of :meth:`add`, also after other calls."""
+        entry, gone = self._ages[-1], self._gone
+
+        def undo() -> None:
+            # It may have gone with a later end, if few are kept.
+            if entry in self._ages:
+                self._ages.remove(entry)
+            self._ages.extendleft(reversed(gone))
+
+        return undo
 
     def note(self, at: float, seq: int) -> None:
         """Hear of one that the store holds; they come in the order of their ends."""

@@ -6,7 +6,7 @@ signal and a person never move the same one at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -18,7 +18,7 @@ from minions.runtime.codecs import Codecs
 from minions.runtime.ledger import Ledger
 from minions.runtime.registry import Found, Registry, read_mail
 from minions.runtime.table import WorkTable
-from minions.runtime.work import Mail, Work
+from minions.runtime.work import Mail, Work, nothing
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import key_of, mail_key
 from minions.workflow.record import (
@@ -119,12 +119,18 @@ class Hand:
             table = self._registry.quarantined_in(seq)
             key, holds = table.quarantined[seq]
             body = await self._body(seq)
-            writes: list[Write] = [(Keyspace.QUARANTINE, key_of(seq), None)]
-            if body is not None:
-                writes = difference(seq, (body, holds), None) + self._keep(seq, body)
             mails = await read_mail(self._ledger.store, seq)
+            writes: list[Write] = [(Keyspace.QUARANTINE, key_of(seq), None)]
+            undo = nothing
+            if body is not None:
+                keeping, undo = self._keep(seq, body)
+                writes = difference(seq, (body, holds), None) + keeping
             writes += [(Keyspace.MAIL, mail_key(seq, m.number), None) for m in mails]
-            await self._ledger.store.write(writes)
+            try:
+                await self._ledger.store.write(writes)
+            except BaseException:  # then it never happened
+                undo()
+                raise
             del table.quarantined[seq]
         table.release_key(seq, key)
         table.counts["discarded"] = table.counts.get("discarded", 0) + 1
@@ -137,14 +143,16 @@ class Hand:
         except SnapshotError:
             return None
 
-    def _keep(self, seq: int, body: QuarantineRecord) -> list[Write]:
-        """Return what keeps a discarded workflow for a while, if so wanted."""
+    def _keep(
+        self, seq: int, body: QuarantineRecord
+    ) -> tuple[list[Write], Callable[[], None]]:
+        """Return what keeps a discarded workflow for a while, and what undoes that."""
         kept = self._ledger.kept
         if not kept.keep or not body.record.orchestration:  # it could not be read
-            return []
+            return [], nothing
         reason = f"{body.reason}: {body.message}"
         ended = EndedRecord(body.record, "discarded", reason, self._ledger.now())
-        return kept.add(seq, ended)
+        return kept.add(seq, ended), kept.undoing()
 
     # Unfinished ones.
 
