@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+import msgspec
 import pytest
 
 from minions.cli import main
 from minions.store.migrate import FORMAT
-from minions.workflow.layout import Keyspace, key_of
+from minions.workflow.layout import Keyspace, key_of, mail_key
+from minions.workflow.record import SignalRecord, encode_signal
 
 Say = Callable[..., Any]
 
@@ -303,6 +306,56 @@ def test_a_migration_is_told(say: Say, desk: Path) -> None:
     (fit,) = say("check")["orchestrations"].values()
 
     assert (fit["fits"], fit["migrates"]) == (0, 3)
+
+
+def keep_signals(desk: Path) -> None:
+    """Leave a signal for a quarantined workflow and for one that sleeps."""
+    for seq in (2, 4):
+        key = mail_key(seq, 1)
+        signal = SignalRecord("clerks:Go", msgspec.msgpack.encode({"note": "go"}), 1e9)
+        change(desk / "state", Keyspace.MAIL, key, encode_signal(key, signal))
+
+
+SIGNALS = [
+    ("    note: str\n", "    note: bytes\n", "note"),
+    (r"\bGo\b", "Went", "clerks:Go"),
+]
+
+
+@pytest.mark.parametrize("case", SIGNALS, ids=["field", "class"])
+def test_signals_that_were_not_received_are_read(
+    say: Say, desk: Path, case: tuple[str, str, str]
+) -> None:
+    old, new, words = case
+    keep_signals(desk)
+    path = desk / "clerks.py"
+    path.write_text(re.sub(old, new, path.read_text()))
+    reload(desk)
+
+    (fit,) = say("check", code=1)["orchestrations"].values()
+
+    (said,) = fit["would_be_quarantined"].values()
+    assert set(fit["would_be_quarantined"]) == {"w4"}
+    assert set(fit["stay_quarantined"]) == {"w2"}
+    assert "a signal of clerks:Go waits for it since" in said
+    assert words in said.partition("UTC: ")[2]
+    assert (fit["fits"], fit["quarantined"]) == (2, 1)
+
+
+def test_a_migration_of_a_signal_is_told(say: Say, desk: Path) -> None:
+    keep_signals(desk)
+    path = desk / "clerks.py"
+    text = path.read_text().replace(
+        "@attrs.frozen\nclass Go:",
+        "from minions import migrates, schema\n@schema(version=2)\n@attrs.frozen\n"
+        "class Go:\n    @migrates(from_=1)\n    def older(form): return form\n",
+    )
+    path.write_text(text)
+    reload(desk)
+
+    (fit,) = say("check")["orchestrations"].values()
+
+    assert (fit["fits"], fit["migrates"], fit["quarantined"]) == (2, 1, 2)
 
 
 def test_a_subscription_that_nothing_starts_is_named(say: Say, desk: Path) -> None:

@@ -7,13 +7,14 @@ and nothing is written; a process may be using the folder.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
+import msgspec
 import trio
 
 from minions.cli.operate import RefusedError
-from minions.cli.output import answer
+from minions.cli.output import answer, moment
 from minions.cli.place import place_of
 from minions.cli.plan import SystemPlan, make_plan
 from minions.cli.system_file import read_system_file
@@ -26,7 +27,13 @@ from minions.store.memory import MemoryStore
 from minions.store.reading import StoreView, open_reader
 from minions.workflow.layout import Keyspace, key_of, sequence_of
 from minions.workflow.passing import decode_body
-from minions.workflow.record import QuarantineRecord, WorkflowRecord, decode_record
+from minions.workflow.record import (
+    QuarantineRecord,
+    SignalRecord,
+    WorkflowRecord,
+    decode_record,
+    decode_signal,
+)
 
 __all__ = ["check"]
 
@@ -90,7 +97,8 @@ async def _check(plan: SystemPlan, view: StoreView) -> tuple[dict[str, Fit], lis
                 continue
             held = isinstance(body, QuarantineRecord)
             record = body if isinstance(body, WorkflowRecord) else body.record
-            _note(fits, known, seq, record, held=held)
+            mail = view.items(Keyspace.MAIL, key)
+            _note(fits, known, (seq, record), mail, held=held)
     subscribed = [key.decode() for key, _ in view.items(Keyspace.SUBSCRIPTION)]
     return fits, [name for name in subscribed if name not in known]
 
@@ -102,12 +110,13 @@ def _fit(fits: dict[str, Fit], identity: str) -> Fit:
 def _note(
     fits: dict[str, Fit],
     known: dict[str, Codecs],
-    seq: int,
-    record: WorkflowRecord,
+    workflow: tuple[int, WorkflowRecord],
+    mail: Iterable[tuple[bytes, bytes]],
     *,
     held: bool,
 ) -> None:
-    """Add one workflow to how those of its orchestration fare."""
+    """Add one workflow, with its signals, to how those of its kind fare."""
+    seq, record = workflow
     if held and not record.orchestration:
         try:
             record = decode_record(key_of(seq), record.event)
@@ -119,7 +128,7 @@ def _note(
         fit.unknown += 1
         return
     try:
-        migrates = _try(codecs, record)
+        migrates = _try(codecs, record) | _try_mail(codecs, record, mail)
     except Exception as exc:  # noqa: BLE001  # whatever a user's class raises
         said = str(exc) if isinstance(exc, MinionsError) else f"{exc!r}"
         unfit = fit.stay_quarantined if held else fit.would_be_quarantined
@@ -152,8 +161,47 @@ def _try(codecs: Codecs, record: WorkflowRecord) -> bool:
     migrates = [codec.inspect(data) == "migrates" for codec, data in stored]
     codecs.event.decode(record.event)
     codecs.context_of(record)
-    codecs.received(record)
-    return any(migrates)
+    return any(migrates) | _try_signal(codecs, record)
+
+
+def _try_mail(
+    codecs: Codecs, record: WorkflowRecord, mail: Iterable[tuple[bytes, bytes]]
+) -> bool:
+    """Read the signals that wait for a workflow; say whether one migrates.
+
+    Raises:
+        SnapshotError: One does not fit, or is of a class that is not known any more.
+    """
+    migrates = False
+    for key, value in mail:
+        try:
+            signal = decode_signal(key, value)
+        except SnapshotError:  # the engine passes it over, and `minions fsck` tells
+            continue
+        try:
+            migrates |= _try_signal(codecs, _with(record, signal))
+        except Exception as exc:
+            said = str(exc) if isinstance(exc, MinionsError) else repr(exc)
+            raise SnapshotError(
+                f"a signal of {signal.type} waits for it since"
+                f" {moment(signal.sent_at)} UTC: {said}"
+            ) from exc
+    return migrates
+
+
+def _with(record: WorkflowRecord, signal: SignalRecord) -> WorkflowRecord:
+    """Return a workflow as it is when it has received a signal."""
+    return msgspec.structs.replace(
+        record, received_type=signal.type, received=signal.payload
+    )
+
+
+def _try_signal(codecs: Codecs, record: WorkflowRecord) -> bool:
+    """Read the signal that a workflow has received; say whether it migrates."""
+    payload = codecs.received(record)
+    if payload is None:
+        return False
+    return codecs.signal(type(payload)).inspect(record.received) == "migrates"
 
 
 async def _codecs_of(plan: SystemPlan) -> dict[str, Codecs]:
