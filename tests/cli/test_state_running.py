@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from minions import open_gru
 from minions.cli import main, place
 from minions.control import Owner, find_owner
 from minions.store.codec import to_printable
@@ -164,6 +166,26 @@ def test_a_process_that_is_killed_in_the_middle_is_told(
     assert say("ls")["running"] is False
     assert say("discard", "w3")["done"] == ["w3"]
     assert not (desk / "state" / "minions.sock").exists()
+
+
+@pytest.mark.slow
+async def test_canaries_that_nothing_runs_are_not_sent(desk: Path) -> None:
+    """They would be waited for without end."""
+    command = ["redrive", "--all", "--canary", "1", "--folder", str(desk)]
+    async with open_gru(desk / "state") as gru:
+        with trio.fail_after(20):
+            done = await trio.run_process(
+                [sys.executable, "-m", "minions", *command],
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+            )
+        held = [w.id async for w in gru.workflows.list(state="quarantined")]
+
+    assert done.returncode == 2
+    assert done.stdout.decode() == "not redriven: 2 more\n"
+    assert "w2: expected that its orchestration clerk-" in done.stderr.decode()
+    assert held == ["w2", "w3"]
 
 
 def _hasty(folder: Path, *, patience: float = 0.5) -> Owner | None:

@@ -18,7 +18,17 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from minions import DefinitionError, Gru, Minion, Pipeline, minion_step, open_gru
+from minions import (
+    DefinitionError,
+    Gru,
+    GruOptions,
+    Minion,
+    Pipeline,
+    Resource,
+    Restart,
+    minion_step,
+    open_gru,
+)
 from minions.control import ControlError, find_owner
 from minions.runtime import wire
 from minions.runtime.listener import Listener
@@ -329,6 +339,83 @@ async def test_a_workflow_is_redriven_and_waited_for(folder: Path) -> None:
         with pytest.raises(ControlError) as refused:
             await ask("redrive", id="w2")
         assert refused.value.kind == "KeyError"
+
+
+async def test_a_workflow_that_nothing_runs_is_not_waited_for(tmp_path: Path) -> None:
+    async with working(tmp_path / "s") as (gru, ask):
+        (runner,) = gru._orchestrations.by_id.values()
+        assert await ask("wait", id="w2", dry=True) is None
+        await runner.stop("cutover")
+        # It has ended, as far as it can.
+        assert (await ask("wait", id="w2"))["state"] == "quarantined"
+
+        with trio.fail_after(5):
+            for workflow, dry in (("w1", False), ("w2", True)):
+                with pytest.raises(ControlError, match="it was paused") as refused:
+                    await ask("wait", id=workflow, dry=dry)
+                assert refused.value.kind == "NotRunningError"
+
+
+async def test_a_wait_ends_when_its_orchestration_stops(tmp_path: Path) -> None:
+    async with working(tmp_path / "s") as (gru, _):
+        (runner,) = gru._orchestrations.by_id.values()
+        replies: list[Any] = []
+
+        async def wait() -> None:
+            replies.append(await ask(tmp_path / "s", request("wait", id="w1")))
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await wait_all_tasks_blocked()
+                await runner.stop("cutover")
+
+        assert replies[0]["kind"] == "NotRunningError"
+        assert "w1: expected that its orchestration worker-" in replies[0]["message"]
+
+
+class Shop(Resource):
+    restart = Restart(max_restarts=0)
+    closes = trio.Event()
+
+    async def run(self) -> None:
+        await self.closes.wait()
+
+
+class Buyer(Minion[Job, Nothing]):
+    shop: Shop
+
+    @minion_step
+    async def buy(self) -> None:
+        await trio.sleep_forever()
+
+
+async def test_a_wait_ends_when_what_is_needed_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shop, "closes", trio.Event())
+    replies: list[Any] = []
+
+    async def wait() -> None:
+        replies.append(await ask(tmp_path / "s", request("wait", id="w1")))
+
+    async with open_gru(
+        tmp_path / "s", options=GruOptions(wait_for_failed=True)
+    ) as gru:
+        await gru.start_minion(Buyer, Jobs)
+        await gru.emit(Jobs, Job())
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait)
+                await wait_all_tasks_blocked()
+                Shop.closes.set()
+            await wait()
+        gru.cut_over()
+        await gru.stop()
+
+    for reply in replies:
+        assert reply["kind"] == "NotRunningError"
+        assert "Shop has failed" in reply["message"]
 
 
 async def test_workflows_are_ended(folder: Path) -> None:

@@ -19,7 +19,7 @@ from minions.cli.output import answer
 from minions.cli.place import Place, place_of
 from minions.cli.rows import Row, stored_rows
 from minions.control import ControlError, Owner
-from minions.errors import MinionsError
+from minions.errors import MinionsError, NotRunningError
 from minions.runtime.gru import Gru
 from minions.runtime.opening import open_gru
 from minions.runtime.orders import end_subscription
@@ -37,6 +37,9 @@ class Hands(Protocol):
 
     async def change(self, do: str, identity: str) -> None:
         """Redrive, discard or cancel a workflow."""
+
+    async def check(self, workflow_id: str) -> None:
+        """See that there is somebody who brings a workflow to its end."""
 
     async def wait(self, workflow_id: str) -> str:
         """Return the state in which a workflow has ended."""
@@ -58,6 +61,16 @@ class RemoteHands:
         """See :class:`Hands`."""
         await trio.lowlevel.checkpoint()
         self._owner.ask(do, id=identity)
+
+    async def check(self, workflow_id: str) -> None:
+        """See :class:`Hands`."""
+        await trio.lowlevel.checkpoint()
+        try:
+            self._owner.ask("wait", id=workflow_id, dry=True)
+        except ControlError as exc:
+            # What is gone, or cannot be read, is for the redrive to say.
+            if exc.kind not in {"KeyError", "SnapshotError", "CorruptRecordError"}:
+                raise
 
     async def wait(self, workflow_id: str) -> str:
         """See :class:`Hands`."""
@@ -90,6 +103,10 @@ class OwnHands:
             "cancel": workflows.cancel,
         }
         await calls[do](identity)
+
+    async def check(self, workflow_id: str) -> None:
+        """See :class:`Hands`."""
+        raise NotRunningError(f"{workflow_id}: nothing runs in this process")
 
     async def wait(self, workflow_id: str) -> str:
         """See :class:`Hands`."""
@@ -231,6 +248,8 @@ async def _do_all(
     (rate, canary), ids = pace, list(report.left)
     first = ids[:canary] if canary is not None else []
     async with _hands(*where) as hands:
+        for workflow_id in first:
+            await hands.check(workflow_id)
         sender = _Sender(hands, do, report, rate)
         await sender.send(first)
         for workflow_id in [name for name in first if name in report.done]:

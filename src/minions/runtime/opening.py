@@ -258,4 +258,4 @@ async def _wire(
     tasks.start_soon(waker.run, name="minions/waker")
     tasks.start_soon(house.keep, name="minions/house")
     tasks.start_soon(house.obey_stop, name="minions/stop")
-    return gru, house, Orders(gru, subscriptions.tables, ledger)
+    return gru, house, Orders(gru, subscriptions.tables, ledger, orchestrations.by_id)

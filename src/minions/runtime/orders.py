@@ -12,14 +12,22 @@ from typing import Any
 import attrs
 import trio
 
-from minions.errors import AlreadyRunningError, DefinitionError
+from minions.errors import (
+    AlreadyRunningError,
+    DefinitionError,
+    MinionsError,
+    NotRunningError,
+)
+from minions.notices import ComponentFailed
 from minions.runtime.gru import Gru
+from minions.runtime.inspection import Workflow
 from minions.runtime.ledger import Ledger
+from minions.runtime.orchestration import Orchestration
 from minions.runtime.registry import Found, Registry, seq_of
 from minions.runtime.table import WorkTable
 from minions.runtime.why import state_of, why
 from minions.runtime.wire import VERSION
-from minions.workflow.record import WorkflowRecord
+from minions.workflow.record import EndedRecord, WorkflowRecord
 
 __all__ = ["Orders", "end_subscription"]
 
@@ -33,6 +41,8 @@ class Orders:
     gru: Gru
     tables: Mapping[str, WorkTable]
     ledger: Ledger
+    orchestrations: Mapping[str, Orchestration]
+    """Those that are started, by id."""
 
     async def obey(self, request: Mapping[str, Any]) -> object:
         """Do what a request says; return what JSON can hold.
@@ -95,8 +105,97 @@ class Orders:
         }
 
     async def _wait(self, request: Mapping[str, Any]) -> object:
-        workflow = await self.gru.workflows.wait(_id_in(request))
+        """Wait for an end, or only check (``dry``) that there can be one."""
+        workflow_id = _id_in(request)
+        runner = await self._runner(workflow_id, dry=request.get("dry") is True)
+        if request.get("dry") is True:
+            return None
+        if runner is None:
+            workflow = await self.gru.workflows.wait(workflow_id)
+        else:
+            workflow = await self._wait_while_run(workflow_id, runner)
         return {"state": workflow.state, "reason": workflow.reason}
+
+    async def _runner(self, workflow_id: str, *, dry: bool) -> Orchestration | None:
+        """Return who brings a workflow to its end; ``None``: it needs nobody.
+
+        Raises:
+            NotRunningError: Nobody does.
+            KeyError: There is no such workflow.
+        """
+        registry = Registry(self.ledger, self.tables)
+        found = await registry.find(seq_of(workflow_id))
+        goes_on = found.work is not None or isinstance(found.body, WorkflowRecord)
+        if found.table is None or isinstance(found.body, EndedRecord):
+            return None
+        if not goes_on and not dry:
+            return None
+        runner = self.orchestrations.get(found.table.id)
+        hindrance = "it is not: it was paused, or nothing has started it"
+        if runner is not None:
+            hindrance = self._hindrance(runner)
+        if runner is None or hindrance:
+            raise NotRunningError(
+                f"{workflow_id}: expected that its orchestration {found.table.id} runs,"
+                f" so that the workflow comes to its end, found that {hindrance}; start"
+                " it, or do not wait for the workflow (redrive without --canary)"
+            )
+        return runner
+
+    def _hindrance(self, runner: Orchestration) -> str:
+        """Say why an orchestration does not go on by itself; empty if it does."""
+        if not runner.is_live:
+            return f"it is {runner.status}"
+        components = self.gru.snapshot().components
+        line, seen = [runner.minion_name], set[str]()
+        while line:
+            name = line.pop()
+            component = components.get(name)
+            if component is None or name in seen:
+                continue
+            if component.state == "failed":
+                return f"{name} has failed"
+            seen.add(name)
+            line += component.needs
+        return ""
+
+    async def _wait_while_run(
+        self, workflow_id: str, runner: Orchestration
+    ) -> Workflow:
+        """Wait for the end of a workflow, as long as its orchestration runs."""
+        problems: list[Exception] = []
+        ended: list[Workflow] = []
+        async with trio.open_nursery() as nursery:
+
+            async def check() -> None:
+                try:
+                    await self._runner(workflow_id, dry=False)
+                except KeyError:
+                    pass  # it has just ended
+                except MinionsError as exc:
+                    problems.append(exc)
+                    nursery.cancel_scope.cancel(reason="nobody runs the workflow")
+
+            async def heed_stop() -> None:
+                await runner.over.wait()
+                await check()
+
+            async def heed_failures() -> None:
+                async for notice in notices:
+                    if isinstance(notice, ComponentFailed):
+                        await check()
+
+            notices = self.gru.notices()
+            nursery.start_soon(heed_stop)
+            nursery.start_soon(heed_failures)
+            try:
+                ended.append(await self.gru.workflows.wait(workflow_id))
+            except (KeyError, MinionsError, trio.BusyResourceError) as exc:
+                problems.append(exc)
+            nursery.cancel_scope.cancel(reason="the workflow has ended")
+        if ended:
+            return ended[0]
+        raise problems[0]
 
     async def _redrive(self, request: Mapping[str, Any]) -> None:
         await self.gru.workflows.redrive(_id_in(request))
