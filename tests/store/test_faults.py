@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from minions import Minion, Pipeline, minion_step, open_gru
+from minions import Minion, Pipeline, StoreFullError, minion_step, open_gru
 from minions.notices import Notice, StoreRecovered, StoreTrouble
 from minions.runtime.gru import Gru
 from minions.store import Keyspace, open_lmdb_store
@@ -129,18 +129,19 @@ async def in_trouble(
     tried, before = faults.tries, list(ledger)
     async with hearing(gru) as heard, trio.open_nursery() as nursery:
         nursery.start_soon(run)
-        await trio.sleep(60)
+        try:
+            await trio.sleep(60)
 
-        snapshot = gru.snapshot()
-        # Nobody was told, and no step has begun on what is not saved.
-        assert (results, ledger) == ([], before)
-        assert (snapshot.store.state, snapshot.healthy) == ("backoff", False)
-        assert snapshot.store.last_error is not None
-        assert [type(notice) for notice in heard] == [StoreTrouble]
-        # With backoff: no more than a disk can bear.
-        assert 5 < faults.tries - tried < 30
-
-        faults.standing = None
+            snapshot = gru.snapshot()
+            # Nobody was told, and no step has begun on what is not saved.
+            assert (results, ledger) == ([], before)
+            assert (snapshot.store.state, snapshot.healthy) == ("backoff", False)
+            assert snapshot.store.last_error is not None
+            assert [type(notice) for notice in heard] == [StoreTrouble]
+            # With backoff: no more than a disk can bear.
+            assert 5 < faults.tries - tried < 30
+        finally:  # else nothing comes to an end
+            faults.standing = None
     assert [type(notice) for notice in heard] == [StoreTrouble, StoreRecovered]
     assert gru.snapshot().healthy
     return results[0]
@@ -170,6 +171,40 @@ async def test_an_emit_waits(
 
     assert ended.state == "done"
     assert sorted(ledger) == expected(1)
+
+
+async def test_a_store_that_the_user_has_opened_tells_of_trouble(
+    faults: Faults, autojump_clock: MockClock
+) -> None:
+    heard: list[object] = []
+    async with open_faulty_store(None, faults=faults, notify=heard.append) as store:
+        for _ in range(2):
+            async with open_gru(store) as gru:
+                await gru.start_minion(Careful, Outside)
+                emit = partial(gru.emit, Outside, Number(1))
+                await in_trouble(gru, faults, FAULTS[0], emit)
+                await gru.stop()
+
+    # Whoever opened it hears the same, and no Gru hears of it behind its end.
+    assert [type(error) for error in heard] == 2 * [StoreFullError, type(None)]
+
+
+async def test_a_gru_that_opens_a_store_in_trouble_tells_so(
+    faults: Faults, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_faulty_store(None, faults=faults) as store:
+        faults.standing = FAULTS[0]
+        store.write_nowait([(Keyspace.META, b"k", b"v")])
+        await trio.sleep(60)
+        with caplog.at_level("INFO", "minions"):
+            async with open_gru(store) as gru:
+                assert not gru.snapshot().healthy
+                faults.standing = None
+                await trio.sleep(60)
+                assert gru.snapshot().healthy
+
+    said = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert said == ["store trouble", "store recovered"]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)

@@ -164,18 +164,20 @@ def _raise(problems: list[BaseException]) -> None:
 async def _open_store(
     state: str | PathLike[str] | StateStore | None, options: GruOptions, bus: NoticeBus
 ) -> AsyncIterator[StateStore]:
-    if isinstance(state, StateStore):
-        yield state
-        return
-    if state is None:
-        yield MemoryStore(max_record=options.max_record)
-        return
-
     def tell(error: BaseException | None) -> None:
         notice: Notice = StoreRecovered()
         if error is not None:
             notice = StoreTrouble(error=f"{type(error).__name__}: {error}")
         bus.publish(notice)
+
+    if isinstance(state, StateStore):
+        with contextlib.ExitStack() as heeding:
+            heeding.callback(state.heed(tell))
+            yield state
+        return
+    if state is None:
+        yield MemoryStore(max_record=options.max_record)
+        return
 
     def tell_migrated(migrated: Migrated) -> None:
         bus.publish(

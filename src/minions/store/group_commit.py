@@ -76,7 +76,7 @@ class QueuedStore(StateStore):
         self._durability = durability
         self._max_record = max_record
         self._inline = inline
-        self._notify = notify
+        self._heeding: list[Notify] = [notify] if notify is not None else []
         self._limiter = trio.CapacityLimiter(1)
         self._queue: list[Entry] = []
         # How many entries the writer has taken so far.  Invariant: the entry at
@@ -88,7 +88,7 @@ class QueuedStore(StateStore):
         self._parked: trio.lowlevel.Task | None = None
         self._closing = False
         self._give_up_at = float("inf")
-        self._trouble: str | None = None
+        self._error: StoreError | None = None
         self._commits = 0
         self._writes = 0
         self._peak_batch = 0
@@ -111,6 +111,13 @@ class QueuedStore(StateStore):
     def durability(self) -> Durability:
         """What a committed write survives."""
         return self._durability
+
+    def heed(self, notify: Notify) -> Callable[[], None]:
+        """Tell of trouble; see :meth:`StateStore.heed`."""
+        self._heeding.append(notify)
+        if self._error is not None:
+            notify(self._error)
+        return lambda: self._heeding.remove(notify)
 
     @trio.lowlevel.enable_ki_protection
     def write_nowait(
@@ -253,17 +260,22 @@ class QueuedStore(StateStore):
                 return
 
     def _begin_trouble(self, error: StoreError) -> None:
-        text = f"{type(error).__name__}: {error}"
-        if text != self._trouble:
-            self._trouble = text
-            if self._notify is not None:
-                self._notify(error)
+        if self._error is None or _text(error) != self._trouble:
+            self._error = error
+            self._tell()
 
     def _end_trouble(self) -> None:
-        if self._trouble is not None:
-            self._trouble = None
-            if self._notify is not None:
-                self._notify(None)
+        if self._error is not None:
+            self._error = None
+            self._tell()
+
+    def _tell(self) -> None:
+        for notify in [*self._heeding]:
+            notify(self._error)
+
+    @property
+    def _trouble(self) -> str | None:
+        return _text(self._error) if self._error is not None else None
 
     def _given_up(self, cause: Exception) -> StoreError:
         error = self._translate(cause)
@@ -290,6 +302,10 @@ class QueuedStore(StateStore):
 
     def _waiting(self) -> int:
         return len(self._in_flight) + len(self._queue) - len(self._withdrawn)
+
+
+def _text(error: StoreError) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _never(_: object) -> trio.lowlevel.Abort:

@@ -73,6 +73,10 @@ class StoreStatistics:
     """What the data takes, in bytes."""
 
 
+def _nothing() -> None:
+    """Stop what has never begun."""
+
+
 class StateStore(abc.ABC):
     """Bytes under keys, committed in atomic batches in the order of the calls."""
 
@@ -88,6 +92,15 @@ class StateStore(abc.ABC):
     def unclean(self) -> bool:
         """Whether its last user did not close it: what was in flight may be guilty."""
         return False
+
+    def heed(self, notify: Notify) -> Callable[[], None]:
+        """Call *notify* when trouble begins, changes and ends; return what stops that.
+
+        It is called at once if there is trouble already.  A store that can have
+        none never calls it.
+        """
+        del notify
+        return _nothing
 
     @abc.abstractmethod
     async def write(self, writes: Sequence[Write]) -> None:
