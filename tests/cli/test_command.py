@@ -100,7 +100,23 @@ def test_the_folder_is_the_current_one_by_default(
     [
         ("[orchestraton]", ["'orchestraton'", "did you mean 'orchestration'"]),
         ("[options]\ngrase = 1", ["[options]", "'grase'", "did you mean 'grace'"]),
-        ("[options]\ngrace = 'x'", ["grace", "expected a number", "'x'"]),
+        (
+            "[options]\ngrace = 'x'",
+            ["[options]: field 'grace': expected a number", "'x'"],
+        ),
+        ("[options]\ndurability = 3", ["'durability': expected one of 'fsync'", "3"]),
+        (
+            "[options]\nkeep = { a = 1 }",
+            ["[options]: field 'keep': expected", "{'a': 1}"],
+        ),
+        (
+            "[options]\nmax_in_fligth = 5",
+            ["did you mean 'max_in_flight'", "a class attribute of a minion"],
+        ),
+        (
+            "[options]\nzzz = 5",
+            ["field 'zzz': expected one of 'durability'", "take it away"],
+        ),
         ("[options]\nresume_rate = 0", ["resume_rate", "a number above 0", "found 0"]),
         ("[options]\nmax_crashes = 1.5", ["max_crashes", "an integer", "found 1.5"]),
         ("[log]\nlevels = 'info'", ["log.levels", "did you mean 'level'"]),
@@ -133,6 +149,9 @@ def test_a_file_that_does_not_fit_is_refused(
     said = refusal("run", *check, str(folder))
 
     assert [part for part in expected if part not in said] == []
+    # Not what only the code knows: neither its classes nor its own defaults.
+    assert "GruOptions" not in said
+    assert "start_patience': 60" not in said
 
 
 def test_state_must_be_text(folder: Path, refusal: Refusal) -> None:

@@ -18,6 +18,7 @@ from trio.testing import MockClock
 from minions import (
     Backoff,
     ComponentBroken,
+    ConfigError,
     DefinitionError,
     DependencyLost,
     GruOptions,
@@ -729,3 +730,14 @@ def test_a_signal_stops_the_grus_of_other_threads_too() -> None:
 
     thread.join(10)
     assert ends == ["stopped", "stopped"]
+
+
+@pytest.mark.parametrize("options", [{"keep": 1}, {}, GruOptions, 0])
+async def test_options_of_another_type_are_refused(
+    tmp_path: Path, options: Any
+) -> None:
+    with pytest.raises(ConfigError, match="expected options of type GruOptions"):
+        async with open_gru(tmp_path / "state", options=options):
+            pass
+
+    assert not (tmp_path / "state").exists()

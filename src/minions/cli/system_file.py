@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
 from minions.declare.config import load_config
+from minions.declare.hooks import OPTIONS
 from minions.errors import ConfigError
 from minions.options import GruOptions
 
@@ -93,16 +95,10 @@ def read_system_file(folder: Path) -> SystemFile:
     path = folder.resolve() / FILE_NAME
     file = load_config(_File, path, _converter, component="the system")
     _check_state(path, file.state)
-    options = load_config(
-        GruOptions,
-        _DEFAULTS | file.options,
-        _converter,
-        component=f"{path}: [options]",
-    )
     return SystemFile(
         path=path,
         state=path.parent / file.state,
-        options=options,
+        options=_options(f"{path}: [options]", file.options),
         log=file.log,
         orchestrations=tuple(
             attrs.evolve(table, config=_from(path.parent, table.config))
@@ -122,6 +118,37 @@ def _check_state(path: Path, state: str) -> None:
             f"{path}: field 'state': expected the path of a folder for the state"
             f" alone, found {state!r}; name one, or leave the field out"
         )
+
+
+def _options(where: str, table: dict[str, Any]) -> GruOptions:
+    names = [field.name for field in attrs.fields(GruOptions)]
+    for name in table:
+        if name not in names:
+            raise ConfigError(
+                f"{where}: field {name!r}: expected one of"
+                f" {', '.join(map(repr, names))}, found an unknown key;"
+                f" {_hint(name, names)}"
+            )
+    try:
+        return GruOptions(**_DEFAULTS | table)
+    except ConfigError as exc:
+        # It names the class of the options, which stands nowhere in the file.
+        name, _, said = str(exc).removeprefix("GruOptions.").partition(": ")
+        raise ConfigError(f"{where}: field {name!r}: {said}") from exc
+
+
+def _hint(name: str, names: list[str]) -> str:
+    owners = {n: kind for kind in ("pipeline", "minion") for n in OPTIONS[kind]}
+    near = difflib.get_close_matches(name, [*names, *owners], 1)
+    if not near:
+        return "take it away"
+    meant = f"did you mean {near[0]!r}?"
+    if near[0] in names:
+        return meant
+    return (
+        f"{meant} That is a class attribute of a {owners[near[0]]}: write it into the"
+        " class"
+    )
 
 
 def _from(folder: Path, source: object) -> object:

@@ -14,7 +14,7 @@ from os import PathLike
 import attrs
 import trio
 
-from minions.errors import DependencyLost, NotRunningError
+from minions.errors import ConfigError, DependencyLost, NotRunningError
 from minions.notices import Notice, StoreMigrated, StoreRecovered, StoreTrouble
 from minions.options import GruOptions
 from minions.runtime.bus import NoticeBus
@@ -86,6 +86,7 @@ async def open_gru(
         options: See :class:`GruOptions`.
 
     Raises:
+        ConfigError: The options are no ``GruOptions``.
         StoreLockedError: Another process, or another Gru of this one, uses the
             folder.
         StoreVersionError: The folder has a format that is not known here.
@@ -98,7 +99,12 @@ async def open_gru(
     Cancellation:
         Steps are cancelled at once, hooks get the grace, the order holds.
     """
-    options = options or GruOptions()
+    options = GruOptions() if options is None else options
+    if not isinstance(options, GruOptions):
+        raise ConfigError(
+            f"open_gru: expected options of type GruOptions, found {options!r}; write"
+            " options=GruOptions(...)"
+        )
     bus = NoticeBus([log_notice])
     problems: list[BaseException] = []
     async with _at_the_door() as door, _open_store(state, options, bus) as store:
