@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import lmdb
 import msgspec
 import pytest
 
-from minions.cli import main
+from minions.cli import looking, main
+from minions.cli.rows import Row, stored_rows
+from minions.store import reading
 from minions.store.migrate import FORMAT
+from minions.store.reading import StoreView
 from minions.workflow.layout import Keyspace, key_of, mail_key
 from minions.workflow.record import SignalRecord, encode_signal
 
@@ -97,6 +101,36 @@ def test_workflows_are_listed_with_their_states(say: Say) -> None:
 )
 def test_one_state_is_listed(say: Say, state: str, ids: list[str]) -> None:
     assert [row["id"] for row in say("ls", "--in", state)["workflows"]] == ids
+
+
+def test_a_list_is_written_as_it_is_read(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of a million workflows."""
+    read: list[Row] = []
+    ahead: list[int] = []
+
+    class Out(io.StringIO):
+        def write(self, text: str, /) -> int:
+            ahead.append(len(read) - self.getvalue().count('"id"'))
+            return super().write(text)
+
+        def writelines(self, lines: Iterable[Any], /) -> None:
+            for line in lines:
+                self.write(line)
+
+    def counted(view: StoreView, state: str | None = None) -> Iterator[Row]:
+        for row in stored_rows(view, state):
+            read.append(row)
+            yield row
+
+    monkeypatch.setattr(looking, "stored_rows", counted)
+    monkeypatch.setattr(sys, "stdout", out := Out())
+    assert main(["ls", "--folder", str(desk), "--json"]) == 0
+
+    found = json.loads(out.getvalue())
+    assert [row["id"] for row in found["workflows"]] == ["w2", "w3", "w4", "w5", "w6"]
+    assert (len(read), max(ahead)) == (5, 2)
 
 
 def test_one_orchestration_is_listed(say: Say) -> None:
@@ -262,6 +296,23 @@ def test_damaged_pages_are_found_without_mapping_them(
 
     assert found["pages"]
     assert found["violations"] == []
+
+
+def test_the_pages_of_an_idle_store_are_walked_once(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[str] = []
+    real = reading._verify
+
+    def verify(path: str) -> list[str]:
+        walks.append(path)
+        return real(path)
+
+    monkeypatch.setattr(reading, "_verify", verify)
+
+    assert say("fsck")["ok"] is True
+
+    assert len(walks) == 1
 
 
 CHANGED = [

@@ -232,9 +232,10 @@ class Trail:
 
 class Numbers(Pipeline[Number], cursor=int):
     async def run(self) -> None:
-        print("counts", flush=True)
         for n in range((self.cursor or 0) + 1, LAST + 1):
             await self.emit(Number(n), cursor=n)
+            if n == 1:
+                print("counts", flush=True)
 
 
 class Walker(Minion[Number, Trail]):

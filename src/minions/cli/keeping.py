@@ -11,7 +11,7 @@ from minions.errors import StoreError
 from minions.store.backup import make_backup, plan_backup
 from minions.store.backups import remedy_for
 from minions.store.folder import state_of
-from minions.store.reading import look_into, open_reader, verify_file
+from minions.store.reading import StoreReader, look_into, open_reader, verify_file
 from minions.workflow.check import check_store
 from minions.workflow.layout import Keyspace
 from minions.workflow.passing import Violation
@@ -94,18 +94,27 @@ def _check(place: Place) -> tuple[list[str], list[Violation], dict[str, int]]:
             look_into(place.path)
         except StoreError as exc:
             return [str(exc)], [], {}
+    is_walked = False
     if not place.look()[1]:
         problems = verify_file(place.path)
         # A process may have begun meanwhile, and written during the walk.
         if problems and not place.look()[1]:
             return [*problems, remedy_for(place.path)], [], {}
+        is_walked = not problems
     with open_reader(place.path) as reader:
-        for _ in range(_WALKS):
-            problems = reader.verify()
-            if not problems:
-                break
-        else:
+        problems = [] if is_walked else _walk(reader)
+        if problems:
             return [*problems, remedy_for(place.path)], [], {}
         with reader.view() as view:
             entries = {space.value: view.count(space) for space in Keyspace}
             return [], [*check_store(view)], entries
+
+
+def _walk(reader: StoreReader) -> list[str]:
+    """Return what is wrong with the pages of a file that may be written meanwhile."""
+    problems: list[str] = []
+    for _ in range(_WALKS):
+        problems = reader.verify()
+        if not problems:
+            break
+    return problems

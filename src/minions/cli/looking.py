@@ -1,7 +1,7 @@
 """``minions ls``, ``show``, ``why`` and ``stats``: looks at a state folder.
 
 All of an answer is read from the store at one moment; what only the process knows
-(who runs, who queues) is asked of it afterwards, if it runs.
+(who runs, who queues) is asked of it after that moment, if it runs.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import argparse
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
 from minions.cli.operate import RefusedError
-from minions.cli.output import answer, iso, moment, size, table
+from minions.cli.output import answer, iso, moment, size, table, write
 from minions.cli.place import Place, place_of
 from minions.cli.portrait import Portrait, portrait_of
-from minions.cli.rows import HOT, Row, live_rows, stored_rows
-from minions.control import ControlError, Owner
+from minions.cli.rows import HOT, Row, merged_with_live, stored_rows
+from minions.control import ControlError
 from minions.runtime.registry import seq_of
 from minions.store.reading import StoreView, open_reader
 from minions.workflow.layout import Keyspace
@@ -33,37 +33,51 @@ def ls(arguments: argparse.Namespace) -> int:
     """List workflows."""
     place = place_of(arguments)
     owner, is_used = place.look()
+    counts: Counter[str] = Counter()
     with open_reader(place.path) as reader, reader.view() as view:
-        found = {row.seq: row for row in stored_rows(view, arguments.state)}
-    if owner is not None and arguments.state in {None, *HOT}:
-        _merge(found, owner)
-    rows = [
-        row
-        for _, row in sorted(found.items())
-        if arguments.state in (None, row.state)
-        and arguments.orchestration in (None, row.orchestration)
-    ]
-    counts = dict(sorted(Counter(row.state for row in rows).items()))
-    document = {
-        "workflows": [_plain(row) for row in rows] if arguments.json else [],
-        "counts": counts,
-        "running": is_used,
-    }
-    answer(document, _listing(rows, counts), as_json=arguments.json)
+        rows = stored_rows(view, arguments.state)
+        if owner is not None and arguments.state in {None, *HOT}:
+            rows = merged_with_live(rows, owner)
+        chosen = _counted(rows, arguments, counts)
+        if arguments.json:
+            write(_streamed(chosen, counts, is_used=is_used))
+            return _DONE
+        # Columns are as wide as their widest cell, wherever that stands.
+        kept = [*chosen]
+    write(_listing(kept, counts))
     return _DONE
 
 
-def _merge(found: dict[int, Row], owner: Owner) -> None:
-    """Say what those that are ready do, as their process says; it may be ending.
+def _counted(
+    rows: Iterable[Row], arguments: argparse.Namespace, counts: Counter[str]
+) -> Iterator[Row]:
+    """Choose the rows that are meant, and count them by their states."""
+    for row in rows:
+        if arguments.state in (None, row.state) and (
+            arguments.orchestration in (None, row.orchestration)
+        ):
+            counts[row.state] += 1
+            yield row
 
-    What it says is a moment younger: who has come or gone since is as the store had
-    it, so that nothing is counted twice.
-    """
-    ready = {seq for seq, row in found.items() if row.state == "ready"}
-    with contextlib.suppress(ControlError):
-        for row in live_rows(owner, max(ready, default=0)):
-            if row.seq in ready:
-                found[row.seq] = row
+
+def _streamed(
+    rows: Iterable[Row], counts: Counter[str], *, is_used: bool
+) -> Iterator[str]:
+    """Make one JSON document, line by line: there may be a million rows."""
+    yield '{\n  "workflows": ['
+    last = ""
+    for row in rows:
+        if last:
+            yield f"{last},"
+        last = f"    {json.dumps(_plain(row))}"
+    yield last
+    yield "  ],"
+    yield f'  "counts": {json.dumps(_sorted(counts))},'
+    yield f'  "running": {json.dumps(is_used)}\n}}'
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))
 
 
 def _plain(row: Row) -> dict[str, object]:
@@ -79,13 +93,13 @@ def _plain(row: Row) -> dict[str, object]:
     }
 
 
-def _listing(rows: list[Row], counts: dict[str, int]) -> Iterator[str]:
+def _listing(rows: list[Row], counts: Counter[str]) -> Iterator[str]:
     if not rows:
         yield "no workflows"
         return
     heads = ("ID", "ORCHESTRATION", "STATE", "STEP", "ATTEMPT", "SINCE", "UNTIL")
     yield from table(heads, _Lines(rows))
-    yield ", ".join(f"{count} {state}" for state, count in counts.items())
+    yield ", ".join(f"{count} {state}" for state, count in _sorted(counts).items())
 
 
 @attrs.frozen

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import heapq
+import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
-from minions.control import Owner
+from minions.control import ControlError, Owner
 from minions.errors import SnapshotError
 from minions.store.reading import StoreView
 from minions.workflow.layout import Keyspace, sequence_of
@@ -15,7 +18,9 @@ from minions.workflow.passing import BODIES, decode_body
 from minions.workflow.record import EndedRecord, QuarantineRecord
 from minions.workflow.stored import Body
 
-__all__ = ["HOT", "Row", "live_rows", "row_of", "stored_rows"]
+__all__ = ["HOT", "Row", "merged_with_live", "row_of", "stored_rows"]
+
+_NUMBER = operator.attrgetter("seq")
 
 HOT = frozenset({"ready", "running", "queued", "parked"})
 """The states that only the process tells apart; in the store they are ``ready``."""
@@ -46,16 +51,20 @@ class Row:
 def stored_rows(view: StoreView, state: str | None = None) -> Iterator[Row]:
     """Iterate over what the store says of the workflows that may be in a state.
 
-    ``None``: all that have not ended.
+    They come in the order of their numbers.  ``None``: all that have not ended.
     """
-    for space in _spaces(state):
-        for key, value in view.items(space):
-            try:
-                body = decode_body(space, key, value)
-            except SnapshotError as exc:
-                yield Row(sequence_of(key), "", "damaged", reason=str(exc))
-            else:
-                yield row_of(sequence_of(key), body)
+    spaces = [_rows_in(view, space) for space in _spaces(state)]
+    return heapq.merge(*spaces, key=_NUMBER)
+
+
+def _rows_in(view: StoreView, space: Keyspace) -> Iterator[Row]:
+    for key, value in view.items(space):
+        try:
+            body = decode_body(space, key, value)
+        except SnapshotError as exc:
+            yield Row(sequence_of(key), "", "damaged", reason=str(exc))
+        else:
+            yield row_of(sequence_of(key), body)
 
 
 def _spaces(state: str | None) -> list[Keyspace]:
@@ -94,13 +103,27 @@ def row_of(seq: int, body: Body) -> Row:
     )
 
 
-def live_rows(owner: Owner, last: int) -> Iterator[Row]:
-    """Iterate over what a process has in memory, up to a number.
+def merged_with_live(rows: Iterable[Row], owner: Owner) -> Iterator[Row]:
+    """Say what those that are ready do, as their process says; it may be ending.
 
-    Raises:
-        ControlError: It has ended, or does not answer.
+    What it says is younger than the rows: who has come or gone since is as the store
+    had it, so that nothing is counted twice.
     """
+    live = _live_rows(owner)
+    ahead: Row | None = None
+    for row in rows:
+        if row.state == "ready":
+            while ahead is None or ahead.seq < row.seq:
+                ahead = next(live, None)
+                if ahead is None:
+                    break
+        yield ahead if ahead is not None and ahead.seq == row.seq else row
+
+
+def _live_rows(owner: Owner) -> Iterator[Row]:
+    """Iterate over what a process has in memory, by number, as far as it answers."""
     after = 0
-    while after < last and (page := owner.ask("live", after=after)):
-        yield from (Row(*fields) for fields in page)
-        after = page[-1][0]
+    with contextlib.suppress(ControlError):
+        while page := owner.ask("live", after=after):
+            yield from (Row(*fields) for fields in page)
+            after = page[-1][0]

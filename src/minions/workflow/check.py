@@ -53,18 +53,14 @@ def check_store(view: View) -> Iterator[Violation]:
 
 def _bodies(space: Keyspace) -> Checker:
     """Make the checker of a keyspace in which workflows stand."""
+    others = [other for other in BODIES if other is not space]
 
     def check(self: Pass) -> Iterator[Violation]:
         yield from self.keys(space)
         for key, value in self.well_formed(space):
             seq = sequence_of(key)
             yield from self.number(space, key)
-            others = [s.value for s in BODIES if s is not space]
-            twice = [
-                name
-                for name in others
-                if self.view.get(Keyspace(name), key) is not None
-            ]
+            twice = [s.value for s in others if self.view.get(s, key) is not None]
             if twice:
                 yield Violation(
                     space.value,
