@@ -40,6 +40,7 @@ class Codecs:
         # By the name of the type; those that its code names or has asked for.
         self._signals = {component_identity(cls): cls for cls in signals}
         self._signal_codecs: dict[str, Codec] = {}
+        self._on_dropped: Callable[[str, tuple[str, ...]], None] | None = None
 
     def event_of(self, work: Work) -> Any:
         """Return the event as an object; decoded once."""
@@ -70,7 +71,9 @@ class Codecs:
                     )
                 )
 
-        self.event.on_dropped = self.context.on_dropped = tell
+        self._on_dropped = tell
+        for codec in (self.event, self.context, *self._signal_codecs.values()):
+            codec.on_dropped = tell
 
     # Signals.
 
@@ -84,6 +87,7 @@ class Codecs:
         codec = self._signal_codecs.get(name)
         if codec is None:
             codec = codec_for(cls, component=self.steps.owner)
+            codec.on_dropped = self._on_dropped
             self._signal_codecs[name] = codec
             self._signals[name] = cls
         return codec
