@@ -130,6 +130,9 @@ def test_a_rate_spreads_them(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["redrive", "w4"], "expected a quarantined one to redrive"),
         (["redrive", "w99"], "found none of this id"),
+        (["redrive", "4"], "found none of this id"),
+        (["redrive", "w1"], "found that it is done"),
+        (["discard", "w4"], "found that it is sleeping"),
         (["discard", "w6"], "w6 is ready, not quarantined"),
         (["cancel", "w2"], "discard it instead"),
         (["cancel", "w1"], "expected a workflow that goes on"),
@@ -165,16 +168,21 @@ def test_what_cannot_be_done_is_refused(
         ["redrive", "w1", "--all"],
         ["redrive", "--all", "--rate", "0"],
         ["redrive", "--all", "--rate", "nan"],
+        ["redrive", "--all", "--rate", "fast"],
+        ["redrive", "--all", "--canary", "1.5"],
         ["redrive", "--all", "--canary", "0"],
         ["ls", "--in", "limbo"],
         ["backup"],
         ["cancel", "--all"],
     ],
 )
-def test_wrong_usage_is_refused(arguments: list[str]) -> None:
+def test_wrong_usage_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as refused:
         main(arguments)
     assert refused.value.code == 2
+    assert "invalid _" not in capsys.readouterr().err
 
 
 def test_a_folder_in_use_without_a_socket_is_refused(

@@ -17,18 +17,21 @@ import trio
 from minions.cli.operate import RefusedError
 from minions.cli.output import answer
 from minions.cli.place import Place, place_of
+from minions.cli.portrait import portrait_of
 from minions.cli.rows import Row, stored_rows
 from minions.control import ControlError, Owner
 from minions.errors import MinionsError, NotRunningError
 from minions.runtime.gru import Gru
 from minions.runtime.opening import open_gru
 from minions.runtime.orders import end_subscription
+from minions.runtime.registry import seq_of
 from minions.store.reading import open_reader
 from minions.workflow.layout import Keyspace
 
 __all__ = ["cancel", "discard", "forget", "redrive"]
 
 _DONE, _FAILED = 0, 1
+_NOWHERE = "none of this id"
 _PAST = {"redrive": "redriven", "discard": "discarded", "cancel": "cancelled"}
 
 
@@ -182,7 +185,10 @@ def _change(
     finally:
         _say(do, report, single=not _is_all(arguments), as_json=arguments.json)
     if report.failed and not _is_all(arguments):
-        raise RefusedError(next(iter(report.failed.values())))
+        said = next(iter(report.failed.values()))
+        if _NOWHERE in said and _state_of(arguments.id, place):
+            _check_one(do, arguments.id, place)
+        raise RefusedError(said)
     return _FAILED if report.failed or report.quarantined_again else _DONE
 
 
@@ -218,15 +224,19 @@ def _is_meant(row: Row, arguments: argparse.Namespace) -> bool:
     )
 
 
-def _check_one(do: str, workflow_id: str, place: Place) -> None:
+def _state_of(workflow_id: str, place: Place) -> str:
+    """Return the state in which a workflow stands in the store; empty: in none."""
+    try:
+        seq = seq_of(workflow_id)
+    except KeyError:
+        return ""
     with open_reader(place.path) as reader, reader.view() as view:
-        states = (
-            row.state
-            for state in (None, "done")
-            for row in stored_rows(view, state)
-            if row.id == workflow_id
-        )
-        state = next(states, "not there")
+        portrait = portrait_of(view, seq)
+    return portrait.state if portrait is not None else ""
+
+
+def _check_one(do: str, workflow_id: str, place: Place) -> None:
+    state = _state_of(workflow_id, place) or "not there"
     wanted = state == "quarantined" if do != "cancel" else state in _UNFINISHED
     if not wanted:
         what = "one that goes on" if do == "cancel" else "a quarantined one"
@@ -300,7 +310,7 @@ def _reason(do: str, workflow_id: str, exc: Exception) -> str:
     if kind != "KeyError":
         return said
     what = "one that goes on" if do == "cancel" else "a quarantined one"
-    found = "none of this id" if said == workflow_id else said
+    found = _NOWHERE if said == workflow_id else said
     return f"{workflow_id}: expected {what} to {do}, found {found}; see `minions ls`"
 
 
