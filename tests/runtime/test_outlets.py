@@ -10,7 +10,15 @@ import attrs
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from minions import After, Minion, Pipeline, minion_step, open_gru
+from minions import (
+    After,
+    GruOptions,
+    Minion,
+    Pipeline,
+    SnapshotError,
+    minion_step,
+    open_gru,
+)
 
 
 @attrs.frozen
@@ -120,4 +128,57 @@ async def test_who_has_ended_is_well_until_a_step_emits_to_it(
         await gru.start_minion(Hears, Few)
         await wait_all_tasks_blocked()
         assert sorted(heard) == [1, 1, 2]
+        await gru.stop()
+
+
+@attrs.frozen
+class Text:
+    text: str
+
+
+class Texts(Pipeline[Text]):
+    pass
+
+
+class Reads(Minion[Text, Memory]):
+    @minion_step
+    async def read(self) -> None:
+        heard.append(len(self.event.text))
+
+
+class Writes(Minion[Number, Memory]):
+    """Finds by trying what is too large, in the step that emits it."""
+
+    @minion_step
+    async def write(self) -> None:
+        for size in range(500, 1500):
+            try:
+                await self.workflow.emit(Text("x" * size), to=Texts)
+            except SnapshotError as exc:
+                refused.append(str(exc))
+                break
+
+
+refused: list[str] = []
+
+
+async def test_an_event_that_is_too_large_is_refused_where_it_is_emitted(
+    autojump_clock: MockClock, state: Path | None
+) -> None:
+    heard.clear()
+    refused.clear()
+    async with open_gru(state, options=GruOptions(max_record=1024)) as gru:
+        await gru.start_minion(Reads, Texts)
+        await gru.start_minion(Writes, Source)
+        (workflow,) = await gru.emit(Source, Number(1))
+        assert workflow is not None
+
+        ended = await gru.workflows.wait(workflow)
+        await wait_all_tasks_blocked()
+
+        assert ended.state == "done"
+        (message,) = refused
+        assert "test_outlets:Writes: self.workflow.emit to" in message
+        assert "at most 1024 bytes (max_record), found 1025;" in message
+        assert sorted(heard) == [*range(500, max(heard) + 1)]
         await gru.stop()

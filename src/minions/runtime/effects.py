@@ -38,7 +38,7 @@ class Outgoing(Protocol):
 class Outlet(Protocol):
     """A pipeline as the target of a step."""
 
-    def encode(self, event: Any) -> bytes:
+    def encode(self, event: Any, sender: str) -> bytes:
         """Make the bytes of an event; raises ``TypeError`` and ``SnapshotError``."""
 
     def reserve_above(self, events: list[tuple[Any, bytes]]) -> Outgoing:
@@ -121,7 +121,8 @@ class StepPort:
         outlet = self._outlets(to)
         if self._sent is None:
             self._sent = {}
-        self._sent.setdefault(outlet, []).append((event, outlet.encode(event)))
+        data = outlet.encode(event, self._codecs.steps.owner)
+        self._sent.setdefault(outlet, []).append((event, data))
 
     def _check_open(self, member: str) -> None:
         if self.ended:

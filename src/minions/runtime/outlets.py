@@ -7,11 +7,12 @@ from typing import Any
 import attrs
 
 from minions.declare.specification import MinionSpec, pipeline_types
-from minions.errors import DefinitionError, StoreFullError
+from minions.errors import DefinitionError, SnapshotError, StoreFullError
 from minions.identity import component_identity
 from minions.runtime.intake import Call, Intake
 from minions.runtime.pairing import source_codecs
 from minions.runtime.subscriptions import Subscriptions
+from minions.workflow.record import WorkflowRecord, encode_record
 
 __all__ = ["OutletFinder"]
 
@@ -22,8 +23,8 @@ class PipelineOutlet:
 
     intake: Intake
 
-    def encode(self, event: Any) -> bytes:
-        """Make the bytes of an event.
+    def encode(self, event: Any, sender: str) -> bytes:
+        """Make the bytes of an event that the minion *sender* emits.
 
         Raises:
             TypeError: It is of another class.
@@ -31,7 +32,25 @@ class PipelineOutlet:
         """
         assert self.intake.codecs is not None
         (data,) = self.intake.codecs.encode([event])
+        limit = self.intake.ledger.store.max_record
+        # What stands beside the event in its record is small.
+        if len(data) > limit // 4 and (size := self._size(data)) > limit:
+            raise SnapshotError(
+                f"{sender}: self.workflow.emit to {self.intake.pipeline}: expected an"
+                f" event whose record has at most {limit} bytes (max_record), found"
+                f" {size}; keep large data outside the event, or raise max_record"
+            )
         return data
+
+    def _size(self, data: bytes) -> int:
+        """Return the size of the largest record that holds an event."""
+        assert self.intake.codecs is not None
+        kind = self.intake.codecs.event.type_name
+        records = [
+            WorkflowRecord(table.id, kind, data, "", b"", "", 0.0)
+            for table in self.intake.tables
+        ]
+        return max((len(encode_record(0, r)[1]) for r in records), default=0)
 
     def reserve_above(self, events: list[tuple[Any, bytes]]) -> Call:
         """Take places for what a step emits, above the bounds if need be.

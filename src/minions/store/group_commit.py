@@ -119,6 +119,11 @@ class QueuedStore(StateStore):
             notify(self._error)
         return lambda: self._heeding.remove(notify)
 
+    @property
+    def max_record(self) -> int:
+        """The largest value that it takes, in bytes."""
+        return self._max_record
+
     @trio.lowlevel.enable_ki_protection
     def write_nowait(
         self, writes: Sequence[Write], done: Callable[[], None] | None = None

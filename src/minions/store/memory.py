@@ -70,6 +70,11 @@ class MemoryStore(StateStore):
         """Nothing survives the object: always ``"none"``."""
         return "none"
 
+    @property
+    def max_record(self) -> int:
+        """The largest value that it takes, in bytes."""
+        return self._max_record
+
     def close(self) -> None:
         """Refuse everything from now on; what was written is kept."""
         self._closed = True

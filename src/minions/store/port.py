@@ -136,6 +136,11 @@ class StateStore(abc.ABC):
             trio.ClosedResourceError: The store is closed.
         """
 
+    @property
+    def max_record(self) -> int:
+        """The largest value that it takes, in bytes."""
+        return MAX_RECORD
+
     @abc.abstractmethod
     async def barrier(self) -> None:
         """Wait until all that was handed over before is committed.
