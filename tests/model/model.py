@@ -347,9 +347,17 @@ class Model:
         if line.shape.needs and not self.resource_up:
             self.resource_comes()
         self.repair()
+        if not line.shape.holds:
+            self.let_keys_go(line)
         line.minion, line.until = "backoff", self.now
         self.pump()
         line.is_new = False
+
+    def let_keys_go(self, line: Line) -> None:
+        for flow in self.flows.values():
+            if flow.line is line and flow.place == "quarantined" and flow.holds:
+                flow.holds = False
+                self.release_key(flow)
 
     def stop(self, name: str, mode: str, grace: float) -> None:
         line = self.lines[name]
@@ -471,7 +479,8 @@ class Model:
                 continue
             count = flow.crashes + 1 if flow.is_marked and flow.crashes else 1
             if count > self.max_crashes:
-                self.quarantine(flow, "crashed", hold=False)
+                # Whether it is to, its class says: when that is started.
+                self.quarantine(flow, "crashed", hold=True)
                 continue
             flow.crashes, flow.is_marked = count, False
 
