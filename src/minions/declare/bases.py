@@ -14,6 +14,7 @@ import attrs
 from minions.declare.binding import (
     WorkflowInfo,
     binding_of,
+    current_workflow,
     source_binding_of,
     workflow_of,
 )
@@ -196,7 +197,11 @@ class Minion(Generic[EventT, ContextT]):
         Raises:
             NotRunningError: This is no step of this minion.
         """
-        event: EventT = workflow_of(self, "event").event
+        # As workflow_of, without a call: each step asks.
+        cell = current_workflow.get(None)
+        if cell is None or cell.minion is not self or cell.ended:
+            cell = workflow_of(self, "event")
+        event: EventT = cell.event
         return event
 
     @property
@@ -208,7 +213,10 @@ class Minion(Generic[EventT, ContextT]):
         Raises:
             NotRunningError: This is no step of this minion.
         """
-        context: ContextT = workflow_of(self, "context").context
+        cell = current_workflow.get(None)
+        if cell is None or cell.minion is not self or cell.ended:
+            cell = workflow_of(self, "context")
+        context: ContextT = cell.context
         return context
 
     @context.setter

@@ -217,9 +217,12 @@ class WorkflowCell:
     minion: object
     event: Any
     context: Any
-    workflow: WorkflowInfo
-    port: Any = None
-    ended: bool = False
+    ended: bool = attrs.field(default=False, init=False)
+
+    @property
+    def workflow(self) -> WorkflowInfo:
+        """The facts about its workflow; who runs the step knows them."""
+        raise NotImplementedError
 
 
 current_workflow: ContextVar[WorkflowCell] = ContextVar("minions_workflow")

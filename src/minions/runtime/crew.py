@@ -9,45 +9,28 @@ scope to cancel it by, for each workflow would cost as much as two steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import Context
 from functools import partial
 from typing import Any
 
-import attrs
 import outcome
 import trio
 
 from minions.declare.specification import MinionSpec
 from minions.errors import SnapshotError
 from minions.runtime.calls import call_user_sync, work_for
-from minions.runtime.codecs import Codecs
-from minions.runtime.effects import Outlets
+from minions.runtime.desk import Desk
 from minions.runtime.judging import Judge
 from minions.runtime.keys import key_bytes
-from minions.runtime.ledger import Ledger
 from minions.runtime.pacing import OUTAGE, Pacer
 from minions.runtime.suspicion import Suspicion
-from minions.runtime.table import WorkTable
 from minions.runtime.walking import Walker
 from minions.runtime.work import Work
 from minions.supervise import Group, Incarnation
 
-__all__ = ["Crew", "Desk"]
+__all__ = ["Crew"]
 
 
 _MOST_IDLE = 256
-
-
-@attrs.frozen(eq=False)
-class Desk:
-    """What the lives of one orchestration's minion work with."""
-
-    table: WorkTable
-    ledger: Ledger
-    codecs: Codecs
-    outlets: Outlets
-    context: Context
-    """In which its workflows start."""
 
 
 class Crew:

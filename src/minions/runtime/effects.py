@@ -67,7 +67,7 @@ def check_signal_class(owner: str, kind: object) -> None:
 class StepPort:
     """The runtime's side of ``self.workflow`` in one step.
 
-    One is made per step, and most steps do not use it.
+    Most steps need none.
     """
 
     __slots__ = (
@@ -132,15 +132,6 @@ class StepPort:
             )
 
     # With the end of the step.
-
-    def encoded(self, context: Any) -> tuple[str, bytes]:
-        """Return the name of the context's type, and its bytes.
-
-        Raises:
-            SnapshotError: It cannot be stored.
-        """
-        codec = self._codecs.context
-        return codec.type_name, codec.encode(context)
 
     def wants(self, type_name: str) -> Mail | None:
         """Return the oldest signal of a type that the step has not taken."""

@@ -17,7 +17,8 @@ import trio
 
 from minions.declare.specification import MinionSpec
 from minions.runtime.calls import work_for
-from minions.runtime.crew import Crew, Desk
+from minions.runtime.crew import Crew
+from minions.runtime.desk import Desk
 from minions.runtime.judging import Judge
 from minions.runtime.lives import ComponentLife
 from minions.runtime.table import WorkTable

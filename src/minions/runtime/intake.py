@@ -7,9 +7,8 @@ their order; a call that finds no room waits here, and so does the source.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -151,8 +150,11 @@ class Intake:
         """
         call = self._call([event], None)
         self.reserve(call)
-        with self._undone(call):
+        try:
             self.ledger.store.write_nowait(call.writes, call.accepted)
+        except BaseException as exc:
+            self._undo(call, exc)
+            raise
 
     @trio.lowlevel.enable_ki_protection
     async def emit(
@@ -197,8 +199,11 @@ class Intake:
         if any(ids) and self.event_ids is not None:
             new = zip(ids, call.ids, strict=True)
             call.writes += self.event_ids.writes({i: w for i, w in new if i})
-        with self._undone(call):
+        try:
             await self.ledger.store.write(call.writes)
+        except BaseException as exc:
+            self._undo(call, exc)
+            raise
         if call.position is not None:
             self.position = call.position
         call.accepted()
@@ -262,18 +267,13 @@ class Intake:
             EventsRejected(orchestration=table.id, count=1, total=table.rejected)
         )
 
-    @contextlib.contextmanager
-    def _undone(self, call: Call) -> Iterator[None]:
-        """Give the places back if the write never happened."""
-        try:
-            yield
-        except BaseException as exc:
-            call.withdraw()
-            if self.event_ids is not None:
-                self.event_ids.undo()
-            if isinstance(exc, SnapshotError):
-                raise SnapshotError(f"{self.pipeline}: {exc}") from exc
-            raise
+    def _undo(self, call: Call, exc: BaseException) -> None:
+        """Give the places back: the write never happened."""
+        call.withdraw()
+        if self.event_ids is not None:
+            self.event_ids.undo()
+        if isinstance(exc, SnapshotError):
+            raise SnapshotError(f"{self.pipeline}: {exc}") from exc
 
 
 def _check_size(tables: Sequence[WorkTable], count: int) -> None:

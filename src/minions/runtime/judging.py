@@ -13,11 +13,11 @@ import math
 import msgspec
 import trio
 
-from minions.declare.binding import WorkflowCell
 from minions.declare.specification import MinionSpec
 from minions.errors import ComponentBroken, DependencyLost, SnapshotError
 from minions.notices import WorkflowInterrupted, leaves_of, report_of
 from minions.retry import delay_after, is_retried
+from minions.runtime.cells import StepCell
 from minions.runtime.ledger import Ledger
 from minions.runtime.table import WorkTable
 from minions.runtime.work import Work
@@ -70,7 +70,7 @@ class Judge:
         self.scope: trio.CancelScope = trio.CancelScope()
         """Around all steps; cancelling it interrupts them."""
 
-    async def raised(self, work: Work, cell: WorkflowCell, exc: BaseException) -> None:
+    async def raised(self, work: Work, cell: StepCell, exc: BaseException) -> None:
         """Judge what a step has raised, once the minion is known to be well."""
         if self._group.leave_if_exit(exc):
             self.interrupted(work, exc)
@@ -100,17 +100,16 @@ class Judge:
                 encoded=self._encoded(cell) if self._ledger.kept.keep else None,
                 reason=str(report_of(exc)),
             )
-        elif not self._retried(work, cell.workflow.step, exc):
+        elif not self._retried(work, cell.step, exc):
             self.failed(work, exc)
 
     @staticmethod
-    def _encoded(cell: WorkflowCell) -> tuple[str, bytes] | None:
+    def _encoded(cell: StepCell) -> tuple[str, bytes] | None:
         """Return what is to be kept of the context; ``None``: as it was before."""
         try:
-            encoded: tuple[str, bytes] = cell.port.encoded(cell.context)
+            return cell.encoded()
         except SnapshotError:
             return None
-        return encoded
 
     def _retried(self, work: Work, step: str, exc: BaseException) -> bool:
         """Try the step again, if it asks for that and may."""

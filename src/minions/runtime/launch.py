@@ -17,7 +17,7 @@ from minions.errors import AlreadyRunningError, DefinitionError, NotRunningError
 from minions.identity import orchestration_id
 from minions.runtime.codecs import Codecs
 from minions.runtime.components import Components, blocker_of
-from minions.runtime.crew import Desk
+from minions.runtime.desk import Desk
 from minions.runtime.engine import MinionLife
 from minions.runtime.intake import Intake
 from minions.runtime.ledger import Ledger

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import attrs
 import msgspec
-import trio
 
 from minions.errors import SnapshotError
 from minions.notices import (
@@ -18,7 +17,7 @@ from minions.notices import (
     WorkflowRetrying,
     report_of,
 )
-from minions.runtime.commit import NO_EFFECTS, Effects
+from minions.runtime.commit import NO_EFFECTS, Effects, Saving
 from minions.runtime.ends import Ends
 from minions.runtime.kept import Kept
 from minions.runtime.numbers import Numbers
@@ -57,13 +56,12 @@ class Ledger:
 
     def save(
         self, work: Work, record: WorkflowRecord, effects: Effects = NO_EFFECTS
-    ) -> trio.Event:
-        """Hand over a snapshot; the event is set when it is on disk.
+    ) -> Saving:
+        """Hand over a snapshot.
 
         Raises:
             SnapshotError: It is too large.  Nothing was handed over.
         """
-        saved = trio.Event()
         holds = work.key is not None
         if holds is work.holds:
             # The common case of the difference between two snapshots.
@@ -73,20 +71,15 @@ class Ledger:
         if effects.writes:
             writes += effects.writes
 
-        def done() -> None:
-            if work.record is record:
-                work.saved = True
-            effects.done()
-            saved.set()
-
+        saving = Saving(work, record, effects)
         before = work.record, work.saved, work.holds
         work.record, work.saved, work.holds = record, False, holds
         try:
-            self.store.write_nowait(writes, done)
+            self.store.write_nowait(writes, saving.done)
         except BaseException:
             work.record, work.saved, work.holds = before
             raise
-        return saved
+        return saving
 
     def cool(
         self,

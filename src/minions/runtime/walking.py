@@ -7,18 +7,19 @@ commit; the next step begins when that is on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import trio
 
-from minions.declare.binding import WorkflowCell, WorkflowInfo, current_workflow
+from minions.declare.binding import current_workflow
 from minions.declare.outcomes import After
 from minions.errors import DefinitionError, SnapshotError, StoreFullError
 from minions.runtime.calls import call_user
-from minions.runtime.commit import NO_EFFECTS, Effects
-from minions.runtime.effects import StepPort
+from minions.runtime.cells import StepCell
+from minions.runtime.commit import NO_EFFECTS, Effects, Saving
+from minions.runtime.desk import Desk
 from minions.runtime.judging import Judge, is_cancelled
 from minions.runtime.work import Work
 from minions.workflow.record import END, WorkflowRecord
@@ -30,9 +31,6 @@ from minions.workflow.transitions import (
     sleep,
     wait,
 )
-
-if TYPE_CHECKING:
-    from minions.runtime.crew import Desk
 
 __all__ = ["Walker"]
 
@@ -47,8 +45,9 @@ class Walker:
         self._steps = desk.codecs.steps
         self._table = desk.table
         self._ledger = desk.ledger
-        self._functions: dict[str, Callable[[], Any]] = {
-            name: getattr(minion, name) for name in self._steps.names
+        self._calls: dict[str, Callable[[], Awaitable[object]]] = {
+            name: _call_of(getattr(minion, name), spec.timeout)
+            for name, spec in self._steps.specs.items()
         }
 
     async def walk(self, work: Work, cleared: Callable[[Work], None]) -> None:
@@ -65,7 +64,11 @@ class Walker:
                 await self._ledger.mark(work)
             current_workflow.set(cell)
             try:
-                outcome = await self._step(cell)
+                try:
+                    outcome = await self._calls[cell.step]()
+                finally:
+                    cell.end()
+                saved = self._leave(work, cell, outcome)
             except trio.Cancelled as exc:
                 if is_cancelled():
                     raise
@@ -74,7 +77,6 @@ class Walker:
             except BaseException as exc:  # noqa: BLE001  # judged there
                 await self._judge.raised(work, cell, exc)
                 return
-            saved = await self._leave(work, cell, outcome)
             if saved is None:
                 return
             if is_suspect:
@@ -87,29 +89,9 @@ class Walker:
                 return
             cell = self._next_cell(work, cell)
 
-    async def _step(self, cell: WorkflowCell) -> object:
-        """Call one step."""
-        info = cell.workflow
-        function = self._functions[info.step]
-        limit = self._steps.specs[info.step].timeout
-        try:
-            if limit is None:
-                return await call_user(function)
-            # One that ends in the same moment has ended.
-            with trio.move_on_after(limit):
-                return await call_user(function)
-            raise trio.TooSlowError(
-                f"step {info.step!r}: expected it to end within its timeout of"
-                f" {limit:g} s, found that it still ran; it was cancelled"
-            )
-        finally:
-            cell.ended = True
-            if cell.port is not None:
-                cell.port.ended = True
-
     # Cells.
 
-    def _open_cell(self, work: Work) -> WorkflowCell | None:
+    def _open_cell(self, work: Work) -> StepCell | None:
         """Make the cell of the step at which a snapshot goes on, if there is one."""
         record = work.record
         step = self._steps.find(record.step)
@@ -131,20 +113,9 @@ class Walker:
         if step == END:
             self._finish(work, context)
             return None
-        started_at = datetime.fromtimestamp(record.accepted_at, UTC)
-        port = StepPort(work, codecs, self._desk.outlets)
-        info = WorkflowInfo(
-            work.id,
-            self._table.id,
-            step,
-            record.attempt + 1,
-            started_at,
-            received,
-            port,
-        )
-        return WorkflowCell(self._minion, event, context, info, port)
+        return StepCell(self._minion, event, context, step, work, self._desk, received)
 
-    def _next_cell(self, work: Work, cell: WorkflowCell) -> WorkflowCell | None:
+    def _next_cell(self, work: Work, cell: StepCell) -> StepCell | None:
         """Make the cell of the next step, with the objects that are there."""
         record, received = work.record, None
         if record.received_type:
@@ -153,73 +124,60 @@ class Walker:
             except BaseException as exc:  # noqa: BLE001  # user classes decode, too
                 self._judge.undecodable(work, exc)
                 return None
-        port = StepPort(work, self._desk.codecs, self._desk.outlets)
-        info = cell.workflow
-        info = WorkflowInfo(
-            info.id,
-            info.orchestration_id,
-            record.step,
-            1,
-            info.started_at,
-            received,
-            port,
-        )
-        return WorkflowCell(self._minion, cell.event, cell.context, info, port)
+        return cell.following(record.step, received)
 
     # After a step.
 
-    async def _leave(
-        self, work: Work, cell: WorkflowCell, outcome: object
-    ) -> trio.Event | None:
-        """Hand over what the step has reached; ``None``: it goes on no more here."""
-        port = cell.port
+    def _leave(self, work: Work, cell: StepCell, outcome: object) -> Saving | None:
+        """Hand over what the step has reached; ``None``: it goes on no more here.
+
+        Raises:
+            StoreFullError: What it emits has no room: the step has failed.
+        """
         try:
-            following = self._steps.follow(cell.workflow.step, outcome)
-            effects = port.prepare()
-        except StoreFullError as exc:
-            await self._judge.raised(work, cell, exc)
-            return None
+            following = self._steps.follow(cell.step, outcome)
+            effects = cell.prepare()
+        except StoreFullError:
+            raise
         except BaseException as exc:  # noqa: BLE001  # what it returned is the user's
             self._judge.refused(work, exc)
             return None
         try:
             saved = self._commit(work, cell, following, effects)
         except SnapshotError as exc:
-            port.undo()
+            cell.undo()
             self._judge.quarantine(work, "unstorable", exc)
             return None
         except DefinitionError as exc:  # it waits for what cannot be stored
-            port.undo()
+            cell.undo()
             self._judge.refused(work, exc)
             return None
-        port.settle()
+        cell.settle()
         return saved
 
     def _commit(
-        self, work: Work, cell: WorkflowCell, following: Following, effects: Effects
-    ) -> trio.Event | None:
-        step, codecs = following.step, self._desk.codecs
+        self, work: Work, cell: StepCell, following: Following, effects: Effects
+    ) -> Saving | None:
+        step = following.step
         if step is None:
             self._end(work, cell.context, effects)
             return None
+        codec = self._desk.codecs.context
         left = Snapshot(
-            codecs.context.type_name,
-            codecs.context.encode(cell.context),
-            work.key,
-            self._ledger.now(),
+            codec.type_name, codec.encode(cell.context), work.key, self._ledger.now()
         )
         if following.after is None:
             record = proceed(work.record, step, left)
             return self._ledger.save(work, record, effects)
-        return self._wait(work, cell.port, following, (left, effects))
+        return self._wait(work, cell, following, (left, effects))
 
     def _wait(
         self,
         work: Work,
-        port: StepPort,
+        cell: StepCell,
         following: Following,
         reached: tuple[Snapshot, Effects],
-    ) -> trio.Event | None:
+    ) -> Saving | None:
         """Wait for a time or a signal, unless that is there already."""
         (left, effects), after = reached, following.after
         step = following.step
@@ -229,9 +187,9 @@ class Walker:
         else:
             assert after is not None
             signal_type = self._desk.codecs.signal(after.type).type_name
-            mail = port.wants(signal_type)
+            mail = cell.port.wants(signal_type)
             if mail is not None:
-                port.take(mail)
+                cell.port.take(mail)
                 record = proceed(work.record, step, left)
                 record = receive(record, signal_type, mail.payload, left.now)
                 return self._go_on(work, record, effects.and_taken(work.seq, mail))
@@ -252,7 +210,7 @@ class Walker:
 
     def _go_on(
         self, work: Work, record: WorkflowRecord, effects: Effects
-    ) -> trio.Event | None:
+    ) -> Saving | None:
         saved = self._ledger.save(work, record, effects)
         if record.step != END:
             return saved
@@ -279,3 +237,22 @@ class Walker:
             encoded=encoded,
             effects=effects,
         )
+
+
+def _call_of(
+    function: Callable[[], Any], limit: float | None
+) -> Callable[[], Awaitable[object]]:
+    if limit is None:
+        return partial(call_user, function)
+    return partial(_call_within, limit, function)
+
+
+async def _call_within(limit: float, function: Callable[[], Any]) -> object:
+    """Call a step that has failed when its time is over."""
+    # One that ends in the same moment has ended.
+    with trio.move_on_after(limit):
+        return await call_user(function)
+    raise trio.TooSlowError(
+        f"step {function.__name__!r}: expected it to end within its timeout of"
+        f" {limit:g} s, found that it still ran; it was cancelled"
+    )

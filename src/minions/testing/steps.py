@@ -28,6 +28,11 @@ ContextT = TypeVar("ContextT")
 _numbers = itertools.count(1)
 
 
+@attrs.define(eq=False)
+class _Cell(WorkflowCell):
+    workflow: WorkflowInfo
+
+
 async def run_step(
     minion: Minion[EventT, ContextT],
     step: str,
@@ -94,7 +99,7 @@ async def run_step(
 
 def _prepare(
     minion: object, step: str, event: object, context: object
-) -> tuple[WorkflowCell, StepTable]:
+) -> tuple[_Cell, StepTable]:
     """Check all that is given before the step begins."""
     cls = type(minion)
     owner = component_identity(cls)
@@ -121,10 +126,10 @@ def _prepare(
         attempt=1,
         started_at=datetime.now(UTC),
     )
-    return WorkflowCell(minion, event, context, info), table
+    return _Cell(minion, event, context, info), table
 
 
-def _connect(cell: WorkflowCell, received: object, signals: Iterable[object]) -> Inbox:
+def _connect(cell: _Cell, received: object, signals: Iterable[object]) -> Inbox:
     """Give the step what it receives, and a place for what it emits."""
     cls = type(cell.minion)
     owner = component_identity(cls)
@@ -132,7 +137,6 @@ def _connect(cell: WorkflowCell, received: object, signals: Iterable[object]) ->
     if received is not None:
         check_signal(owner, known, received)
     inbox = Inbox.of(owner, known, signals)
-    cell.port = inbox
     cell.workflow = attrs.evolve(cell.workflow, received=received, port=inbox)
     return inbox
 

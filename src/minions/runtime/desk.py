@@ -1,0 +1,26 @@
+"""What the lives of one orchestration's minion work with."""
+
+from __future__ import annotations
+
+from contextvars import Context
+
+import attrs
+
+from minions.runtime.codecs import Codecs
+from minions.runtime.effects import Outlets
+from minions.runtime.ledger import Ledger
+from minions.runtime.table import WorkTable
+
+__all__ = ["Desk"]
+
+
+@attrs.frozen(eq=False)
+class Desk:
+    """What the lives of one orchestration's minion work with."""
+
+    table: WorkTable
+    ledger: Ledger
+    codecs: Codecs
+    outlets: Outlets
+    context: Context
+    """In which its workflows start."""
