@@ -151,7 +151,8 @@ class SourceCodecs:
                     f" {type(event).__module__}.{type(event).__qualname__}; emit an"
                     " instance of the pipeline's event class itself"
                 )
-        return [self.event.encode(event) for event in events]
+        encode = self.event.encode
+        return [encode(event) for event in events]
 
     @property
     def cursor_key(self) -> bytes:

@@ -98,10 +98,12 @@ class Ends:
         self._leave(table, work)
 
         def done() -> None:
-            effects.done()
+            if effects is not NO_EFFECTS:
+                effects.done()
             if notice is not None:
                 self._ledger.notify(notice)
-            table.release_key(work.seq, work.key)
+            if work.key is not None:
+                table.release_key(work.seq, work.key)
             table.tell_end(work, ended)
 
         try:

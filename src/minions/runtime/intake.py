@@ -92,10 +92,10 @@ class Intake:
         return bool(self.tables) and not self.queue and self._fits(1)
 
     def _fits(self, count: int) -> bool:
-        return all(
-            table.bounds.overflow == "reject" or table.has_room(count)
-            for table in self.tables
-        )
+        for table in self.tables:
+            if table.bounds.overflow != "reject" and not table.has_room(count):
+                return False
+        return True
 
     def waits_for(self) -> list[str]:
         """Name the subscriptions for whose room the source waits."""

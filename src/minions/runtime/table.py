@@ -127,7 +127,8 @@ class WorkTable:
         moved = False
         while accepting and accepting[0].saved:
             work = accepting.popleft()
-            self.put_back(work)
+            work.state = "ready"
+            heappush(self.ready, (work.seq, work))
             moved = True
         if moved and self.engine is not None:
             self.engine.dispatch()

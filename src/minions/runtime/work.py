@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 import attrs
+import msgspec
 import trio
 
 from minions.workflow.record import WorkflowRecord
@@ -103,8 +104,7 @@ class Bounds:
     overflow: Literal["wait", "reject"] = "wait"
 
 
-@attrs.frozen
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How a workflow ended, for those who wait for it."""
 
     state: Literal["done", "aborted", "cancelled", "discarded", "quarantined"]

@@ -118,8 +118,7 @@ def judge(exc: BaseException) -> Literal["aborted", "failed"]:
     return "failed"
 
 
-@attrs.frozen
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """What a step has left behind."""
 
     context_type: str
