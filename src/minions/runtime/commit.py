@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import attrs
-import trio
 
 from minions.runtime.work import Mail, Work, nothing
 from minions.store.port import Keyspace, Write
@@ -34,13 +33,12 @@ NO_EFFECTS = Effects()
 
 @attrs.define(eq=False)
 class Saving:
-    """A snapshot on its way to the disk, and the worker that waits for it."""
+    """A snapshot on its way to the disk."""
 
     _work: Work
     _record: WorkflowRecord
     _effects: Effects
-    _is_done: bool = attrs.field(default=False, init=False)
-    _worker: trio.lowlevel.Task | None = attrs.field(default=None, init=False)
+    _then: Callable[[Work], None]
 
     def done(self) -> None:
         """Hear that it is on disk."""
@@ -48,18 +46,4 @@ class Saving:
             self._work.saved = True
         if self._effects is not NO_EFFECTS:
             self._effects.done()
-        self._is_done = True
-        if self._worker is not None:
-            trio.lowlevel.reschedule(self._worker)
-
-    async def wait(self) -> None:
-        """Wait until it is on disk; one task may do so."""
-        if self._is_done:
-            await trio.lowlevel.checkpoint()
-            return
-        self._worker = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
-
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._worker = None
-        return trio.lowlevel.Abort.SUCCEEDED
+        self._then(self._work)

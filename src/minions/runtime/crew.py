@@ -1,28 +1,35 @@
-"""Who works on which workflow of a minion, and how many at once.
+"""The tasks that work on the workflows of a minion, step by step.
 
-A worker is a task.  It takes one workflow after the other, each in a fresh copy of the
-orchestration's context, so that nothing of one is seen in the next.  It waits for
-more while any workflow is in the table, and ends when there is none.  A task, and a
-scope to cancel it by, for each workflow would cost as much as two steps.
+A worker is a task.  It runs one step, hands over what that has reached, and takes the
+next step that is ready, of whichever workflow: while a commit is on its way to the
+disk, nobody waits for it.  So a hundred steps that only compute cost one turn of one
+task.  A step that waits keeps its worker, and another worker takes over.
+
+Theory: a task cannot know that it is about to be suspended.  So before a worker begins
+a step while more is ready, it makes sure that another one comes in the next turn of
+the loop.  That one finds nothing if the step did not wait, and goes idle.  If it finds
+something, steps do wait here, and it calls in twice as many as came before.
+(Rejected: a task for each workflow, whose two switches for each step cost as much as
+all the rest of it.)
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from functools import partial
+from contextvars import Context, copy_context
 from typing import Any
 
 import outcome
 import trio
 
+from minions.declare.binding import current_workflow
 from minions.declare.specification import MinionSpec
-from minions.errors import SnapshotError
-from minions.runtime.calls import call_user_sync, work_for
+from minions.runtime.calls import work_for
 from minions.runtime.desk import Desk
 from minions.runtime.judging import Judge
-from minions.runtime.keys import key_bytes
-from minions.runtime.pacing import OUTAGE, Pacer
-from minions.runtime.suspicion import Suspicion
+from minions.runtime.pacing import OUTAGE
+from minions.runtime.scheduler import Scheduler
 from minions.runtime.walking import Walker
 from minions.runtime.work import Work
 from minions.supervise import Group, Incarnation
@@ -31,6 +38,8 @@ __all__ = ["Crew"]
 
 
 _MOST_IDLE = 256
+# Steps in one turn of a worker, after which all other tasks have theirs.
+_STEPS_IN_A_ROW = 256
 
 
 class Crew:
@@ -46,26 +55,33 @@ class Crew:
         judge: Judge,
         on_idle: Callable[[], None],
     ) -> None:
-        self._group = group
         self._incarnation = incarnation
-        self._spec = spec
         self._desk = desk
         self._table = desk.table
         self._judge = judge
         self._on_idle = on_idle
-        self._pacer = Pacer(group.options.resume_rate, group.random)
-        self._suspicion = Suspicion()
-        # Workers that wait for a workflow.
+        self._scheduler = Scheduler(group, spec, desk)
+        # Those whose next step may begin: the last one is on disk.
+        self._line: deque[Work] = deque()
+        # Workers that wait.
         self._idle: list[trio.lowlevel.Task] = []
+        # Workers that were called and have not had their turn yet, and how many are
+        # called at once.
+        self._coming = 0
+        self._burst = 1
+        self._is_closed = False
         # Set when it begins.
-        self._minion: Any = None
         self._nursery: trio.Nursery | None = None
         self._walker: Walker | None = None
+        self._context = Context()
 
     def begin(self, minion: Any, nursery: trio.Nursery, outage: float) -> None:
         """Begin to work, after *outage* seconds in which something was down."""
-        self._minion, self._nursery = minion, nursery
-        self._walker = Walker(minion, self._desk, self._judge)
+        self._nursery = nursery
+        self._context = self._desk.context.copy()
+        self._context.run(work_for, self._incarnation)
+        self._scheduler.begin(minion, nursery, self)
+        self._walker = Walker(minion, self._desk, self._judge, self._go_on)
         table = self._table
         table.engine = self
         late: list[Work] = []
@@ -78,166 +94,142 @@ class Crew:
         table.on_room()
         self._desk.ledger.on_cold()
 
-    def _set_aside(self, work: Work) -> None:
-        """Let one that was parked wait for its turn; it has its key meanwhile."""
-        assert self._nursery is not None
-        self._table.set_aside(work)
-        if not self._pacer.is_running:
-            self._pacer.is_running = True
-            self._nursery.start_soon(self._pacer.run, self._let_one_go)
+    def close(self) -> None:
+        """Call nobody in any more: the workers end."""
+        self._is_closed = True
 
-    def _let_one_go(self) -> bool:
-        """Let the next one go that was parked; say whether others may be left."""
-        work = self._table.take_paced()
-        if work is None:  # those that were left were cancelled
-            self._table.on_change()
-        else:
-            work.is_paced = False
-            self._table.put_back(work)
-            self.dispatch()
-        return bool(self._table.paced)
+    def leave(self) -> None:
+        """Hear that all workers have ended; interrupt what is between two steps."""
+        self._line.clear()
+        for work in [*self._table.works.values()]:
+            if work.state == "running":
+                self._judge.interrupted(work, None)
+                self._rest(work)
 
     def disband(self) -> None:
         """Put all back that waits here: the minion has gone."""
-        table = self._table
-        # Those whose turn had not come wait for it still in the next life.
-        while (late := table.take_paced()) is not None:
-            table.put_back(late)
-        for work in self._suspicion.forget():
-            if table.works.get(work.seq) is work:
-                table.put_back(work)
-        for work in table.keys.forget(table.works):
-            table.put_back(work)
-        table.queued = 0
+        self._scheduler.disband()
 
-    # Taking up.
+    # Who comes.
 
     def dispatch(self) -> None:
         """Start what is ready, as far as there is room."""
-        while (work := self._take()) is not None:
+        if self._coming or self._is_closed:
+            return
+        if self._line or self._scheduler.may_take():
+            self._burst = 1
+            self._call_in()
+
+    def _call_in(self) -> None:
+        for _ in range(self._burst):
+            self._coming += 1
             if self._idle:
-                worker = self._idle.pop()
-                self._dress(worker, work)
-                trio.lowlevel.reschedule(worker, outcome.Value(work))
-                continue
-            assert self._nursery is not None
-            self._desk.context.run(
-                partial(self._nursery.start_soon, self._run, work, name=work.id)
-            )
+                trio.lowlevel.reschedule(self._idle.pop(), outcome.Value(True))
+            else:
+                assert self._nursery is not None
+                self._context.run(self._nursery.start_soon, self._run)
 
-    def _take(self) -> Work | None:
-        """Return the next workflow that may run now."""
-        table, limit = self._table, self._spec.max_in_flight
-        while (
-            table.running < limit
-            and table.engine is self
-            and not (table.is_paused or table.is_held)
-        ):
-            work = table.take_ready()
-            if work is None:
-                return None
-            if not self._may_run(work):
-                continue
-            if work.is_paced:
-                self._set_aside(work)
-            elif self._suspicion.admit(work):
-                work.state = "running"
-                table.running += 1
-                return work
-        return None
-
-    def _may_run(self, work: Work) -> bool:
-        """Compute the key at take-up; queue behind another of the same key."""
-        if not self._spec.has_key:
-            return True
-        table, ends = self._table, self._desk.ledger.ends
-        try:
-            key = work.key or work.record.key
-            if key is None:
-                event = self._desk.codecs.event_of(work)
-                key = key_bytes(call_user_sync(self._minion.key, event))
-        except BaseException as exc:  # noqa: BLE001  # the user's, or undecodable data
-            if self._group.leave_if_exit(exc):
-                table.put_back(work)
-                return False
-            reason = "incompatible" if isinstance(exc, SnapshotError) else "key"
-            ends.quarantine(table, work, reason=reason, exc=exc)
-            return False
-        if table.keys.hold(work, key):
-            return True
-        work.state = "queued"
-        table.queued += 1
-        table.cold.tell_room()  # who holds the key may be one of those that are due
-        return False
+    def _dismiss(self) -> None:
+        """Let the workers go that wait, but for one: nothing is left."""
+        while len(self._idle) > 1:
+            trio.lowlevel.reschedule(self._idle.pop(), outcome.Value(False))
 
     # Working.
 
     @trio.lowlevel.enable_ki_protection
-    async def _run(self, work: Work) -> None:
-        """Run a workflow as far as it goes, and then others, while some are ready."""
+    async def _run(self) -> None:
+        """Work on what is there, and wait for more."""
         task = trio.lowlevel.current_task()
-        following: Work | None = work
         # For who cancels one workflow; that of the incarnation interrupts all.
         with trio.CancelScope() as scope:
-            while following is not None:
-                await self._run_one(following, scope)
-                if scope.cancel_called:
+            is_called = True
+            while is_called:
+                self._coming -= 1
+                await self._serve(task, scope)
+                most_idle = _MOST_IDLE if self._table.works else 1
+                if scope.cancel_called or len(self._idle) >= most_idle:
                     break
-                following = self._take()
-                if following is not None:
-                    self._dress(task, following)
-                    await trio.lowlevel.cancel_shielded_checkpoint()
-                elif self._table.works and len(self._idle) < _MOST_IDLE:
-                    following = await self._wait(task)
+                is_called = await self._wait(task)
         self.dispatch()
 
-    def _dress(self, worker: trio.lowlevel.Task, work: Work) -> None:
-        """Give a worker a fresh context, which it has from its next turn on."""
-        worker.context = self._desk.context.copy()
-        worker.name = work.id
+    async def _serve(self, task: trio.lowlevel.Task, scope: trio.CancelScope) -> None:
+        """Run steps until none is ready, or this worker is cancelled."""
+        steps = 0
+        while (work := self._take()) is not None:
+            if not self._coming and (self._line or self._scheduler.may_take()):
+                self._call_in()
+                self._burst = min(2 * self._burst, _MOST_IDLE)
+            task.name = work.id
+            before = await self._go(work, scope)
+            if work.is_cancelled and scope.cancel_called:
+                return
+            steps += 1
+            if copy_context() != before:
+                # Nothing of one step is seen in another one.
+                task.context = self._context.copy()
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            elif steps % _STEPS_IN_A_ROW == 0:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
-    async def _wait(self, task: trio.lowlevel.Task) -> Work | None:
-        """Wait for a workflow; ``None``: there will be none."""
+    def _take(self) -> Work | None:
+        """Return whose next step is to run."""
+        if self._judge.is_interrupting or self._is_closed:
+            return None
+        while self._line:
+            work = self._line.popleft()
+            if work.is_cancelled or not self._table.is_paused:
+                return work
+            self._table.put_back(work)
+            self._rest(work)
+        return self._scheduler.take()
+
+    async def _go(self, work: Work, scope: trio.CancelScope) -> Context:
+        """Run one step; return the context in which it began."""
+        assert self._walker is not None
+        is_suspect, goes_on = work.record.crash_count > 0, False
+        work.scope, before = scope, copy_context()
+        try:
+            if not work.saved:  # its incarnation ended before the disk was done
+                await self._desk.ledger.store.barrier()
+            if work.is_cancelled:
+                self._judge.interrupted(work, None)
+            elif (cell := self._walker.cell_of(work)) is not None:
+                current_workflow.set(cell)
+                before = copy_context()
+                goes_on = await self._walker.step(cell)
+        except trio.Cancelled:
+            self._judge.interrupted(work, None)
+            raise
+        finally:
+            work.scope = None
+            if is_suspect and self._scheduler.cleared(work):
+                self.dispatch()
+            if not goes_on:
+                self._rest(work)
+        return before
+
+    def _go_on(self, work: Work) -> None:
+        """Hear that the last step of a workflow is on disk."""
+        if not self._is_closed:
+            self._line.append(work)
+            self.dispatch()
+
+    def _rest(self, work: Work) -> None:
+        """Hear that a workflow goes on no more, or not from here."""
+        work.cell = None
+        self._table.running -= 1
+        if self._table.running == 0:
+            self._on_idle()
+        if not self._table.works:
+            self._dismiss()
+
+    async def _wait(self, task: trio.lowlevel.Task) -> bool:
+        """Wait until this worker is called; return whether it is to go on."""
         self._idle.append(task)
 
         def abort(_: object) -> trio.lowlevel.Abort:
             self._idle.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        following: Work | None = await trio.lowlevel.wait_task_rescheduled(abort)
-        return following
-
-    def _dismiss(self) -> None:
-        """Let the workers go that wait: nothing is left."""
-        while self._idle:
-            trio.lowlevel.reschedule(self._idle.pop(), outcome.Value(None))
-
-    async def _run_one(self, work: Work, scope: trio.CancelScope) -> None:
-        assert self._walker is not None
-        work_for(self._incarnation)
-        work.scope = scope
-        try:
-            if not work.saved:  # its incarnation ended before the disk was done
-                await self._desk.ledger.store.barrier()
-            if work.is_cancelled:  # before its task had its first turn
-                self._judge.interrupted(work, None)
-            else:
-                await self._walker.walk(work, self._cleared)
-        except trio.Cancelled:
-            self._judge.interrupted(work, None)
-            raise
-        finally:
-            work.scope = None
-            self._table.running -= 1
-            if self._table.running == 0:
-                self._on_idle()
-            self._cleared(work)
-            if not self._table.works:
-                self._dismiss()
-
-    def _cleared(self, work: Work) -> None:
-        """Hear that a suspect has ended a step, or runs no longer."""
-        following = self._suspicion.clear(work, self._table.works)
-        if following is not None:
-            self._table.put_back(following)
-            self.dispatch()
+        is_called: bool = await trio.lowlevel.wait_task_rescheduled(abort)
+        return is_called

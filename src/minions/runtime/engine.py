@@ -74,12 +74,21 @@ class MinionLife(ComponentLife):
     async def work(self) -> RunEnd:
         """Start workflows until drained."""
         work_for(self.incarnation)
-        with self._judge.scope:
-            async with trio.open_nursery() as nursery:
+        try:
+            with self._judge.scope:
+                await self._work()
+        finally:
+            self._crew.leave()
+        return RunEnd.RETURNED
+
+    async def _work(self) -> None:
+        async with trio.open_nursery() as nursery:
+            try:
                 if self.incarnation.cause is None:
                     self._crew.begin(self.value, nursery, self._outage)
                 await trio.sleep_forever()
-        return RunEnd.RETURNED
+            finally:
+                self._crew.close()
 
     def begin_drain(self, cause: Cause) -> None:
         """Take no new work; on a hard drain interrupt what runs."""
@@ -89,7 +98,7 @@ class MinionLife(ComponentLife):
             self.table.outage.begin(trio.current_time() if lost else None)
             self.table.on_room()
         if cause.hard:
-            self._judge.scope.cancel(reason=str(cause))
+            self._judge.interrupt(str(cause))
         elif not self.table.running:
             self._is_idle.set()
 
@@ -100,7 +109,7 @@ class MinionLife(ComponentLife):
 
     def cut(self) -> None:
         """Interrupt what is still running."""
-        self._judge.scope.cancel(reason=f"{self.incarnation}: the grace is over")
+        self._judge.interrupt(f"{self.incarnation}: the grace is over")
 
     async def release(self, problem: BaseException | None) -> None:
         """Shut down; all steps have ended."""

@@ -68,7 +68,14 @@ class Judge:
         self._ledger = ledger
         self._policies = {step.name: step.retry for step in spec.steps}
         self.scope: trio.CancelScope = trio.CancelScope()
-        """Around all steps; cancelling it interrupts them."""
+        """Around all steps."""
+        self.is_interrupting: bool = False
+        """Whether they are interrupted, and no other one may begin."""
+
+    def interrupt(self, reason: str) -> None:
+        """Interrupt all steps."""
+        self.is_interrupting = True
+        self.scope.cancel(reason=reason)
 
     async def raised(self, work: Work, cell: StepCell, exc: BaseException) -> None:
         """Judge what a step has raised, once the minion is known to be well."""
@@ -133,7 +140,7 @@ class Judge:
     def _is_interrupted(self) -> bool:
         cause = self._incarnation.cause
         return (
-            self.scope.cancel_called
+            self.is_interrupting
             or (cause is not None and cause.hard)
             # It may have crashed while it drained softly for another reason.
             or self._incarnation.has_broken_need()

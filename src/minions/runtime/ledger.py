@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import attrs
 import msgspec
+import trio
 
 from minions.errors import SnapshotError
 from minions.notices import (
@@ -35,6 +36,10 @@ from minions.workflow.suspects import marked
 __all__ = ["Ledger"]
 
 
+def _nothing_more(_: Work) -> None:
+    pass
+
+
 @attrs.define(eq=False)
 class Ledger:
     """Writes to the store in the words of workflows."""
@@ -55,9 +60,13 @@ class Ledger:
     # Steps.
 
     def save(
-        self, work: Work, record: WorkflowRecord, effects: Effects = NO_EFFECTS
-    ) -> Saving:
-        """Hand over a snapshot.
+        self,
+        work: Work,
+        record: WorkflowRecord,
+        effects: Effects = NO_EFFECTS,
+        then: Callable[[Work], None] = _nothing_more,
+    ) -> None:
+        """Hand over a snapshot; *then* is called when it is on disk.
 
         Raises:
             SnapshotError: It is too large.  Nothing was handed over.
@@ -71,7 +80,7 @@ class Ledger:
         if effects.writes:
             writes += effects.writes
 
-        saving = Saving(work, record, effects)
+        saving = Saving(work, record, effects, then)
         before = work.record, work.saved, work.holds
         work.record, work.saved, work.holds = record, False, holds
         try:
@@ -79,7 +88,6 @@ class Ledger:
         except BaseException:
             work.record, work.saved, work.holds = before
             raise
-        return saving
 
     def cool(
         self,
@@ -140,8 +148,9 @@ class Ledger:
     async def mark(self, work: Work) -> None:
         """Commit that a suspect's step begins; it holds its key from then on."""
         record = msgspec.structs.replace(marked(work.record), key=work.key)
+        saved = trio.Event()
         try:
-            saved = self.save(work, record)
+            self.save(work, record, then=lambda _: saved.set())
         except SnapshotError:  # the record has no room for it: it runs unmarked
             return
         await saved.wait()

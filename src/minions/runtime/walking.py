@@ -13,12 +13,11 @@ from typing import Any
 
 import trio
 
-from minions.declare.binding import current_workflow
 from minions.declare.outcomes import After
 from minions.errors import DefinitionError, SnapshotError, StoreFullError
 from minions.runtime.calls import call_user
 from minions.runtime.cells import StepCell
-from minions.runtime.commit import NO_EFFECTS, Effects, Saving
+from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.desk import Desk
 from minions.runtime.judging import Judge, is_cancelled
 from minions.runtime.work import Work
@@ -38,10 +37,13 @@ __all__ = ["Walker"]
 class Walker:
     """Walks the workflows of one incarnation of a minion."""
 
-    def __init__(self, minion: Any, desk: Desk, judge: Judge) -> None:
+    def __init__(
+        self, minion: Any, desk: Desk, judge: Judge, go_on: Callable[[Work], None]
+    ) -> None:
         self._minion = minion
         self._desk = desk
         self._judge = judge
+        self._go_on = go_on
         self._steps = desk.codecs.steps
         self._table = desk.table
         self._ledger = desk.ledger
@@ -50,86 +52,65 @@ class Walker:
             for name, spec in self._steps.specs.items()
         }
 
-    async def walk(self, work: Work, cleared: Callable[[Work], None]) -> None:
-        """Go on until the workflow ends, waits, is interrupted or must wait its turn.
+    async def step(self, cell: StepCell) -> bool:
+        """Run a step and hand over what it has reached.
 
-        Args:
-            work: The workflow; its snapshot is on disk.
-            cleared: Called when a suspect has ended a step.
+        Returns whether the workflow is told to go on, when that is on disk.
         """
-        cell = self._open_cell(work)
-        while cell is not None:
-            is_suspect = work.record.crash_count > 0
-            if is_suspect:
-                await self._ledger.mark(work)
-            current_workflow.set(cell)
+        work = cell.work
+        if work.record.crash_count:
+            await self._ledger.mark(work)
+        try:
             try:
-                try:
-                    outcome = await self._calls[cell.step]()
-                finally:
-                    cell.end()
-                saved = self._leave(work, cell, outcome)
-            except trio.Cancelled as exc:
-                if is_cancelled():
-                    raise
-                await self._judge.raised(work, cell, exc)  # kept from elsewhere
-                return
-            except BaseException as exc:  # noqa: BLE001  # judged there
-                await self._judge.raised(work, cell, exc)
-                return
-            if saved is None:
-                return
-            if is_suspect:
-                cleared(work)
-            await saved.wait()
-            if self._judge.scope.cancel_called or work.is_cancelled:
-                await trio.lowlevel.checkpoint()
-            if self._table.is_paused:
-                self._table.put_back(work)
-                return
-            cell = self._next_cell(work, cell)
+                outcome = await self._calls[cell.step]()
+            finally:
+                cell.end()
+            return self._leave(work, cell, outcome)
+        except trio.Cancelled as exc:
+            if is_cancelled():
+                raise
+            await self._judge.raised(work, cell, exc)  # kept from elsewhere
+        except BaseException as exc:  # noqa: BLE001  # judged there
+            await self._judge.raised(work, cell, exc)
+        return False
 
     # Cells.
 
-    def _open_cell(self, work: Work) -> StepCell | None:
-        """Make the cell of the step at which a snapshot goes on, if there is one."""
-        record = work.record
-        step = self._steps.find(record.step)
-        codecs = self._desk.codecs
+    def cell_of(self, work: Work) -> StepCell | None:
+        """Make the cell of the step that is next, if there is one."""
+        record, cell = work.record, work.cell
         try:
-            if step is None:
-                raise SnapshotError(
-                    f"{self._steps.owner}: the snapshot of {work.id} goes on at step"
-                    f" {record.step!r}; expected one of {', '.join(self._steps.names)};"
-                    " bring the step back, name it in renamed_from, or redrive the"
-                    " workflow at another step"
-                )
-            event = codecs.event_of(work)
-            context = codecs.context_of(record)
-            received = codecs.received(record)
+            if cell is not None:  # with the objects that are there
+                received = self._desk.codecs.received(record)
+                return cell.following(record.step, received)
+            return self._opened(work)
         except BaseException as exc:  # noqa: BLE001  # user classes decode, too
             self._judge.undecodable(work, exc)
             return None
+
+    def _opened(self, work: Work) -> StepCell | None:
+        """Make the cell of the step at which a snapshot goes on."""
+        record, codecs = work.record, self._desk.codecs
+        step = self._steps.find(record.step)
+        if step is None:
+            raise SnapshotError(
+                f"{self._steps.owner}: the snapshot of {work.id} goes on at step"
+                f" {record.step!r}; expected one of {', '.join(self._steps.names)};"
+                " bring the step back, name it in renamed_from, or redrive the"
+                " workflow at another step"
+            )
+        event = codecs.event_of(work)
+        context = codecs.context_of(record)
+        received = codecs.received(record)
         if step == END:
             self._finish(work, context)
             return None
         return StepCell(self._minion, event, context, step, work, self._desk, received)
 
-    def _next_cell(self, work: Work, cell: StepCell) -> StepCell | None:
-        """Make the cell of the next step, with the objects that are there."""
-        record, received = work.record, None
-        if record.received_type:
-            try:
-                received = self._desk.codecs.received(record)
-            except BaseException as exc:  # noqa: BLE001  # user classes decode, too
-                self._judge.undecodable(work, exc)
-                return None
-        return cell.following(record.step, received)
-
     # After a step.
 
-    def _leave(self, work: Work, cell: StepCell, outcome: object) -> Saving | None:
-        """Hand over what the step has reached; ``None``: it goes on no more here.
+    def _leave(self, work: Work, cell: StepCell, outcome: object) -> bool:
+        """Hand over what the step has reached; say whether it goes on from here.
 
         Raises:
             StoreFullError: What it emits has no room: the step has failed.
@@ -141,34 +122,36 @@ class Walker:
             raise
         except BaseException as exc:  # noqa: BLE001  # what it returned is the user's
             self._judge.refused(work, exc)
-            return None
+            return False
         try:
-            saved = self._commit(work, cell, following, effects)
+            goes_on = self._commit(work, cell, following, effects)
         except SnapshotError as exc:
             cell.undo()
             self._judge.quarantine(work, "unstorable", exc)
-            return None
+            return False
         except DefinitionError as exc:  # it waits for what cannot be stored
             cell.undo()
             self._judge.refused(work, exc)
-            return None
+            return False
         cell.settle()
-        return saved
+        return goes_on
 
     def _commit(
         self, work: Work, cell: StepCell, following: Following, effects: Effects
-    ) -> Saving | None:
+    ) -> bool:
         step = following.step
         if step is None:
             self._end(work, cell.context, effects)
-            return None
+            return False
         codec = self._desk.codecs.context
         left = Snapshot(
             codec.type_name, codec.encode(cell.context), work.key, self._ledger.now()
         )
         if following.after is None:
             record = proceed(work.record, step, left)
-            return self._ledger.save(work, record, effects)
+            work.cell = cell
+            self._ledger.save(work, record, effects, self._go_on)
+            return True
         return self._wait(work, cell, following, (left, effects))
 
     def _wait(
@@ -177,7 +160,7 @@ class Walker:
         cell: StepCell,
         following: Following,
         reached: tuple[Snapshot, Effects],
-    ) -> Saving | None:
+    ) -> bool:
         """Wait for a time or a signal, unless that is there already."""
         (left, effects), after = reached, following.after
         step = following.step
@@ -192,7 +175,7 @@ class Walker:
                 cell.port.take(mail)
                 record = proceed(work.record, step, left)
                 record = receive(record, signal_type, mail.payload, left.now)
-                return self._go_on(work, record, effects.and_taken(work.seq, mail))
+                return self._received(cell, record, effects.and_taken(work.seq, mail))
             record = wait(
                 work.record,
                 step,
@@ -204,19 +187,23 @@ class Walker:
             # The step has ended all the same, and has taken and emitted.
             self._ledger.save(work, proceed(work.record, step, left), effects)
             self._judge.interrupted(work, None)
-            return None
+            return False
         self._ledger.cool(self._table, work, record, effects)
-        return None
+        return False
 
-    def _go_on(
-        self, work: Work, record: WorkflowRecord, effects: Effects
-    ) -> Saving | None:
-        saved = self._ledger.save(work, record, effects)
+    def _received(
+        self, cell: StepCell, record: WorkflowRecord, effects: Effects
+    ) -> bool:
+        """Go on with a signal that was there."""
+        work = cell.work
         if record.step != END:
-            return saved
+            work.cell = cell
+            self._ledger.save(work, record, effects, self._go_on)
+            return True
         # Nothing is left to do but to end, which a fresh start finds.
+        self._ledger.save(work, record, effects)
         self._table.put_back(work)
-        return None
+        return False
 
     def _finish(self, work: Work, context: Any) -> None:
         """End a workflow whose last step waited before the end."""

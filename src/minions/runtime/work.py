@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 import msgspec
 import trio
 
 from minions.workflow.record import WorkflowRecord
+
+if TYPE_CHECKING:
+    from minions.runtime.cells import StepCell
 
 __all__ = ["Bounds", "Ended", "Engine", "Mail", "Work", "WorkState", "nothing"]
 
@@ -57,8 +60,11 @@ class Work:
     arrival: trio.Event | None = None
     """Set when a signal comes, if a step waits for one."""
 
+    cell: StepCell | None = None
+    """The step that has ended, while another one is to follow it."""
+
     scope: trio.CancelScope | None = None
-    """Around its steps, while it runs."""
+    """Around its step, while that runs."""
 
     is_cancelled: bool = False
     """Whether somebody has asked for its end."""
