@@ -28,11 +28,11 @@ def test_what_is_put_back_keeps_the_order_of_arrival(
     for seq in numbers:
         table.put_back(Work(seq, RECORD))
 
-    first = [table.take_ready() for _ in range(taken)]
+    first = [table.ready.take() for _ in range(taken)]
     for work in reversed(first):
         assert work is not None
         table.put_back(work)
 
-    line = [work.seq for _ in numbers if (work := table.take_ready()) is not None]
+    line = [work.seq for _ in numbers if (work := table.ready.take()) is not None]
     assert line == sorted(numbers)
     assert not table.ready

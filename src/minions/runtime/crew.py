@@ -87,7 +87,7 @@ class Crew:
         late: list[Work] = []
         if outage >= OUTAGE:
             table.outage.paced_until = self._desk.ledger.now()
-            late = [work for _, work in table.ready if not work.is_interrupted]
+            late = [work for work in table.ready if not work.is_interrupted]
         for work in late:
             work.is_paced = True
         self.dispatch()

@@ -19,7 +19,7 @@ from minions.notices import (
     report_of,
 )
 from minions.runtime.commit import NO_EFFECTS, Effects
-from minions.runtime.table import WorkTable, tell_room
+from minions.runtime.table import WorkTable, step_of, tell_room
 from minions.runtime.work import Ended, Work
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import holder_key, key_of, mail_key
@@ -98,8 +98,7 @@ class Ends:
         self._leave(table, work)
 
         def done() -> None:
-            if effects is not NO_EFFECTS:
-                effects.done()
+            effects.done()
             if notice is not None:
                 self._ledger.notify(notice)
             if work.key is not None:
@@ -147,7 +146,7 @@ class Ends:
         notice = WorkflowDiscarded(
             orchestration=table.id,
             workflow=work.id,
-            step=table.step_of(work.record),
+            step=step_of(table, work.record),
             reason="failed",
             report=report,
         )
@@ -180,7 +179,7 @@ class Ends:
         notice = WorkflowQuarantined(
             orchestration=table.id,
             workflow=work.id,
-            step=table.step_of(record),
+            step=step_of(table, record),
             reason=reason,
             report=report,
         )

@@ -248,7 +248,7 @@ class Intake:
                 if rejects and not table.has_room(1):
                     if call.rejections is None:
                         call.rejections = []
-                    call.rejections.append(partial(self._count_rejected, table))
+                    call.rejections.append(partial(_rejected, table, self.notify))
                     ids.append(None)
                     continue
                 seq = ledger.numbers.take()
@@ -261,12 +261,6 @@ class Intake:
                 ids.append(work.id)
             call.ids.append(tuple(ids))
 
-    def _count_rejected(self, table: WorkTable) -> None:
-        table.rejected += 1
-        self.notify(
-            EventsRejected(orchestration=table.id, count=1, total=table.rejected)
-        )
-
     def _undo(self, call: Call, exc: BaseException) -> None:
         """Give the places back: the write never happened."""
         call.withdraw()
@@ -274,6 +268,12 @@ class Intake:
             self.event_ids.undo()
         if isinstance(exc, SnapshotError):
             raise SnapshotError(f"{self.pipeline}: {exc}") from exc
+
+
+def _rejected(table: WorkTable, notify: Callable[[Notice], None]) -> None:
+    """Count an event that had no room."""
+    table.rejected += 1
+    notify(EventsRejected(orchestration=table.id, count=1, total=table.rejected))
 
 
 def _check_size(tables: Sequence[WorkTable], count: int) -> None:

@@ -19,7 +19,7 @@ from minions.notices import WorkflowInterrupted, leaves_of, report_of
 from minions.retry import delay_after, is_retried
 from minions.runtime.cells import StepCell
 from minions.runtime.ledger import Ledger
-from minions.runtime.table import WorkTable
+from minions.runtime.table import WorkTable, step_of
 from minions.runtime.work import Work
 from minions.supervise import Group, Incarnation
 from minions.workflow.transitions import judge, retry
@@ -164,7 +164,7 @@ class Judge:
             WorkflowInterrupted(
                 orchestration=self._table.id,
                 workflow=work.id,
-                step=self._table.step_of(work.record),
+                step=step_of(self._table, work.record),
                 report=report_of(exc) if exc is not None else None,
             )
         )

@@ -57,7 +57,7 @@ class Scheduler:
         """Return the next workflow that may run now; it does so from now on."""
         table = self._table
         while self.may_take():
-            work = table.take_ready()
+            work = table.ready.take()
             if work is None:
                 return None
             if self._spec.has_key and not self._has_key(work):
@@ -107,14 +107,14 @@ class Scheduler:
     def _set_aside(self, work: Work) -> None:
         """Let one that was parked wait for its turn; it has its key meanwhile."""
         assert self._nursery is not None
-        self._table.set_aside(work)
+        self._table.paced.put(work)
         if not self._pacer.is_running:
             self._pacer.is_running = True
             self._nursery.start_soon(self._pacer.run, self._let_one_go)
 
     def _let_one_go(self) -> bool:
         """Let the next one go that was parked; say whether others may be left."""
-        work = self._table.take_paced()
+        work = self._table.paced.take()
         if work is None:  # those that were left were cancelled
             self._table.on_change()
         else:
@@ -128,7 +128,7 @@ class Scheduler:
         """Put all back that waits here: the minion has gone."""
         table = self._table
         # Those whose turn had not come wait for it still in the next life.
-        while (late := table.take_paced()) is not None:
+        while (late := table.paced.take()) is not None:
             table.put_back(late)
         for work in self._suspicion.forget():
             if table.works.get(work.seq) is work:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
 
 import attrs
 
 from minions.runtime.cold import ColdIndex
 from minions.runtime.keys import KeyQueues
+from minions.runtime.line import Line
 from minions.runtime.pacing import Outage
 from minions.runtime.work import Bounds, Ended, Engine, Work
 from minions.supervise.incarnation import Gauge
 from minions.workflow.record import WorkflowRecord
 
-__all__ = ["WorkTable", "tell_room"]
+__all__ = ["WorkTable", "step_of", "tell_room"]
 
 
 @attrs.define(eq=False)
@@ -36,12 +36,17 @@ class WorkTable:
     works: dict[int, Work] = attrs.field(factory=dict)
     # Invariant: sorted by seq, all before the first one that is not saved moved on.
     accepting: deque[Work] = attrs.field(factory=deque)
-    # State "ready".  Invariant: a heap by seq, since what is put back, be it one of
-    # a hundred thousand, takes its place in the order of arrival.
-    ready: list[tuple[int, Work]] = attrs.field(factory=list)
-    # Those of state "ready" that come back in their turn, likewise: apart, so that
-    # nobody waits behind them.
-    paced: list[tuple[int, Work]] = attrs.field(factory=list)
+    # Those of state "ready", in the order of arrival.
+    ready: Line = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: Line(self.works), takes_self=True),
+    )
+    # Those of them that come back in their turn: apart, so that nobody waits behind
+    # them.
+    paced: Line = attrs.field(
+        init=False,
+        default=attrs.Factory(lambda self: Line(self.works), takes_self=True),
+    )
     running: int = 0
     # How many of those in memory have the state "queued".
     queued: int = 0
@@ -128,7 +133,7 @@ class WorkTable:
         while accepting and accepting[0].saved:
             work = accepting.popleft()
             work.state = "ready"
-            heappush(self.ready, (work.seq, work))
+            self.ready.put(work)
             moved = True
         if moved and self.engine is not None:
             self.engine.dispatch()
@@ -146,31 +151,7 @@ class WorkTable:
         """Make it ready, again or at first, at its place in the order of arrival."""
         work.state = "ready"
         self.works[work.seq] = work
-        heappush(self.ready, (work.seq, work))
-
-    def set_aside(self, work: Work) -> None:
-        """Let one that was taken wait for its turn, before others that do."""
-        heappush(self.paced, (work.seq, work))
-
-    def take_paced(self) -> Work | None:
-        """Return the first of those that wait for their turn, as ``take_ready``."""
-        return self._take(self.paced)
-
-    def step_of(self, record: WorkflowRecord) -> str:
-        """Name the step at which a workflow stands, as far as that is known."""
-        return record.step or self.first_step
-
-    def take_ready(self) -> Work | None:
-        """Return the first one that is ready; it is in no line any more."""
-        return self._take(self.ready)
-
-    def _take(self, line: list[tuple[int, Work]]) -> Work | None:
-        while line:
-            work = heappop(line)[1]
-            # One that was cancelled in the line is in no table any more.
-            if self.works.get(work.seq) is work and work.state == "ready":
-                return work
-        return None
+        self.ready.put(work)
 
     def cool(self, work: Work) -> None:
         """Let a workflow go that waits from now on; it keeps its key."""
@@ -218,3 +199,8 @@ def tell_room(table: WorkTable) -> None:
     """Tell that a place is free: cold ones that are due come first."""
     table.cold.tell_room()
     table.on_room()
+
+
+def step_of(table: WorkTable, record: WorkflowRecord) -> str:
+    """Name the step at which a workflow stands, as far as that is known."""
+    return record.step or table.first_step
