@@ -9,21 +9,20 @@ without in the loop. The source does not wait for its commit, a task begins when
 record is safe, and hands its end over, which frees its place.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time
-from functools import partial
 
 import lmdb
 import msgspec
 import trio
 
-TEXT = "x" * 100
-# As long as the names that the product stores beside event and context.
-OWNER, KIND = "o" * 64, "k" * 34
+from workload import TEXT, computing, parser_of, percentiles, report
+
+# As long as what the product stores beside event and context.
+OWNER, KIND = "o" * 91, "k" * 31
 Operation = tuple[bytes, bytes | None]
+now = time.perf_counter
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -31,7 +30,7 @@ class Record(msgspec.Struct, array_like=True):
 
     owner: str
     event: tuple[int, str]
-    step: str
+    step: str = ""
     kind: str = ""
     total: int = 0
     text: str = ""
@@ -60,63 +59,60 @@ class Store:
     """Collects writes, commits them together, wakes who waits for them."""
 
     def __init__(self, env: lmdb.Environment, *, flush: bool) -> None:
-        self._env = env
-        self._flush = flush
-        self._writes: list[Operation] = []
-        self._waiters: list[trio.lowlevel.Task] = []
-        self._idle = Bed()
-        self._closing = False
+        self.env, self.flush, self.closing = env, flush, False
+        self.writes: list[Operation] = []
+        self.waiters: list[trio.lowlevel.Task] = []
+        self.idle = Bed()
 
     def write_nowait(self, key: bytes, value: bytes | None) -> None:
-        self._writes.append((key, value))
-        self._idle.wake()
+        self.writes.append((key, value))
+        self.idle.wake()
 
     async def write(self, key: bytes, value: bytes) -> None:
         self.write_nowait(key, value)
-        self._waiters.append(trio.lowlevel.current_task())
+        self.waiters.append(trio.lowlevel.current_task())
         await trio.lowlevel.wait_task_rescheduled(keep)
-
-    def close(self) -> None:
-        self._closing = True
-        self._idle.wake()
 
     async def run(self) -> None:
         thread = trio.CapacityLimiter(1)
-        while True:
-            while not self._writes:
-                if self._closing:
-                    return
-                await self._idle.sleep()
-            writes, self._writes = self._writes, []
-            waiters, self._waiters = self._waiters, []
-            if self._flush:
-                await trio.to_thread.run_sync(self._commit, writes, limiter=thread)
+        while self.writes or not self.closing:
+            if not self.writes:
+                await self.idle.sleep()
+                continue
+            writes, self.writes = self.writes, []
+            waiters, self.waiters = self.waiters, []
+            if self.flush:
+                await trio.to_thread.run_sync(self.commit, writes, limiter=thread)
             else:
-                self._commit(writes)
-                await trio.lowlevel.checkpoint()
+                self.commit(writes)
+                await trio.lowlevel.cancel_shielded_checkpoint()
             for task in waiters:
                 trio.lowlevel.reschedule(task)
 
-    def _commit(self, writes: list[Operation]) -> None:
-        with self._env.begin(write=True) as transaction:
+    def commit(self, writes: list[Operation]) -> None:
+        with self.env.begin(write=True) as transaction:
             put, delete = transaction.put, transaction.delete
             for key, value in writes:
                 delete(key) if value is None else put(key, value)
 
 
-async def measure(store: Store, *, count: int, room: int) -> None:
+async def measure(store: Store, given: argparse.Namespace) -> list[float]:
     encode = msgspec.msgpack.Encoder().encode
-    source = Bed()
+    compute, source, room = computing(given), Bed(), given.in_flight
+    took: list[float] = []
+    text = "x" * given.context_bytes
 
-    async def workflow(number: int) -> None:
+    async def workflow(number: int, produced: float) -> None:
         nonlocal room
-        key = number.to_bytes(16)
-        record = Record(OWNER, (number, TEXT), "first")
+        key, record = number.to_bytes(8), Record(OWNER, (number, TEXT))
         await store.write(key, encode(record))
+        record.total, record.text = number, text
+        compute()
         record.step, record.kind = "second", KIND
-        record.total, record.text = number, TEXT
         await store.write(key, encode(record))
         record.total += 1
+        compute()
+        took.append(now() - produced)
         store.write_nowait(key, None)
         room += 1
         source.wake()
@@ -124,30 +120,28 @@ async def measure(store: Store, *, count: int, room: int) -> None:
     async with trio.open_nursery() as writer:
         writer.start_soon(store.run)
         async with trio.open_nursery() as tasks:
-            for number in range(count):
+            for number in range(given.workflows):
                 if not room:
                     await source.sleep()
                 room -= 1
-                tasks.start_soon(workflow, number)
-        store.close()
+                tasks.start_soon(workflow, number, now())
+        store.closing = True
+        store.idle.wake()
+    return took
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--in-flight", type=int, default=256)
-    parser.add_argument("--durability", choices=["fsync", "none"], default="fsync")
-    parser.add_argument("--workflows", type=int, default=20_000)
-    parser.add_argument("--folder", help="where the store lies; else a temporary one")
-    given = parser.parse_args()
+    given = parser_of(__doc__).parse_args()
     flush = given.durability == "fsync"
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        env = lmdb.open(folder, map_size=1 << 30, sync=flush, lib_version=0)
-        store = Store(env, flush=flush)
-        began = time.perf_counter()
-        trio.run(partial(measure, store, count=given.workflows, room=given.in_flight))
-        rate = given.workflows / (time.perf_counter() - began)
+    with tempfile.TemporaryDirectory() as folder:
+        env = lmdb.open(folder, map_size=1 << 34, sync=flush, lib_version=0)
+        began = now()
+        took = trio.run(measure, Store(env, flush=flush), given)
+        rate = given.workflows / (now() - began)
+        assert env.stat()["entries"] == 0
         env.close()
-    print(f"{rate:.0f} workflows/s ({given.durability}, {given.in_flight} in flight)")
+    assert len(took) == given.workflows
+    report({"workflows_per_s": rate, **percentiles("", took)})
 
 
 if __name__ == "__main__":

@@ -1,25 +1,45 @@
-"""Two-step workflows through the product: workflows per second.
+"""Two-step workflows through the product: rate and latencies.
 
-``python benchmarks/two_steps.py --in-flight 256 --durability fsync``
+``python benchmarks/two_steps.py --in-flight 256 --durability fsync --feed emit-many``
+
+With ``--records`` the store holds so many workflows that sleep for a day and more.
+An event is produced when the source has it in hand; a workflow is done when its last
+step ends, and the time runs until the last end is on disk.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 import attrs
 import trio
 
-from minions import GruOptions, Minion, Pipeline, minion_step, open_gru
+from minions import (
+    Gru,
+    GruOptions,
+    Minion,
+    Pipeline,
+    component_id,
+    minion_step,
+    open_gru,
+)
+from sleepers import fill
+from workload import TEXT, computing, parser_of, percentiles, report
+
+BATCH = 100
+now = time.perf_counter
 
 
 @attrs.frozen
 class Event:
     number: int
-    text: str
+    text: str = TEXT
 
 
 @attrs.define
@@ -28,53 +48,135 @@ class Context:
     text: str = ""
 
 
+@attrs.define
+class Run:
+    """What is asked for, and when what happened, by the number of the event."""
+
+    given: argparse.Namespace
+    text: str
+    compute: Callable[[], None]
+    gru: Gru
+    done: trio.Event = attrs.field(factory=trio.Event)
+    produced: list[float] = attrs.field(factory=list)
+    began: dict[int, float] = attrs.field(factory=dict)
+    ended: dict[int, float] = attrs.field(factory=dict)
+    over: float = 0.0
+
+    def next_event(self) -> Event:
+        self.produced.append(now())
+        return Event(len(self.produced) - 1)
+
+
 class Source(Pipeline[Event]):
-    workflows: ClassVar[int] = 0
+    of: ClassVar[Run]
 
-    def __init__(self) -> None:
-        self.count = 0
 
+@component_id("produce")
+class Produce(Source):
     async def produce_event(self) -> Event:
-        if self.count == self.workflows:
+        if len(self.of.produced) == self.of.given.workflows:
             raise trio.EndOfChannel
-        self.count += 1
-        return Event(self.count, "x" * 100)
+        return self.of.next_event()
 
 
+@component_id("emit")
+class Emit(Source):
+    async def run(self) -> None:
+        for _ in range(self.of.given.workflows):
+            (workflow,) = await self.emit(self.of.next_event())
+            if self.of.given.alone:
+                assert workflow is not None
+                with contextlib.suppress(KeyError):  # it is on disk that it has ended
+                    await self.of.gru.workflows.wait(workflow)
+
+
+@component_id("emit-many")
+class EmitMany(Source):
+    async def run(self) -> None:
+        count = self.of.given.workflows
+        for first in range(0, count, BATCH):
+            size = min(BATCH, count - first)
+            await self.emit_many([self.of.next_event() for _ in range(size)])
+
+
+FEEDS = {"produce": Produce, "emit": Emit, "emit-many": EmitMany}
+
+
+@component_id("two-steps")
 class TwoSteps(Minion[Event, Context]):
-    max_in_flight = 256
+    max_in_flight: ClassVar[int] = 256
 
     @minion_step
     async def first(self) -> None:
-        self.context.total = self.event.number
-        self.context.text = self.event.text
+        run, number = Source.of, self.event.number
+        run.began[number] = now()
+        self.context.total = number
+        self.context.text = run.text
+        run.compute()
 
     @minion_step
     async def second(self) -> None:
+        run = Source.of
         self.context.total += 1
+        run.compute()
+        run.ended[self.event.number] = now()
+        if len(run.ended) == run.given.workflows:
+            run.done.set()
 
 
-async def measure(durability: str, folder: str) -> float:
-    options = GruOptions(durability=durability)  # type: ignore[arg-type]
-    async with open_gru(f"{folder}/state", options=options) as gru:
-        began = time.perf_counter()
-        orchestration = await gru.start_minion(TwoSteps, Source)
-        await orchestration.wait()
-        return time.perf_counter() - began
+async def measure(given: argparse.Namespace, folder: Path) -> Run:
+    """Run the workflows; return what happened, the last end on disk."""
+    text = "x" * given.context_bytes
+    if given.records:
+        between = ("two-steps", given.feed)
+        event, context = Event(0), Context(0, text)
+        await fill(
+            folder,
+            given.records,
+            between=between,
+            event=event,
+            context=context,
+            step="second",
+        )
+    options = GruOptions(durability=given.durability)
+    async with open_gru(folder, options=options) as gru:
+        Source.of = run = Run(given, text, computing(given), gru)
+        orchestration = await gru.start_minion(TwoSteps, FEEDS[given.feed])
+        if given.records:
+            # The sleeping ones keep the orchestration from its end; the commit that
+            # ends its subscription stands behind all others.
+            await run.done.wait()
+            assert gru.snapshot().orchestrations[orchestration.id].cold == given.records
+            await orchestration.stop()
+        else:
+            await orchestration.wait()
+        run.over = now()
+    return run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--in-flight", type=int, default=256)
-    parser.add_argument("--workflows", type=int, default=20_000)
-    parser.add_argument("--durability", default="fsync")
-    parser.add_argument("--folder", help="where the store lies; else a temporary one")
-    arguments = parser.parse_args()
-    TwoSteps.max_in_flight = arguments.in_flight
-    Source.workflows = arguments.workflows
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        seconds = trio.run(measure, arguments.durability, folder)
-    print(f"{arguments.workflows / seconds:.0f} workflows/s")
+    parser = parser_of(__doc__)
+    add = parser.add_argument
+    add("--feed", choices=FEEDS, default="produce", help="how the source hands over")
+    add("--alone", action="store_true", help="emit the next when the last has ended")
+    add("--records", type=int, default=0, help="of sleeping workflows in the store")
+    given = parser.parse_args()
+    if given.alone and given.feed != "emit":
+        parser.error("--alone is for --feed emit")
+    TwoSteps.max_in_flight = given.in_flight
+    with tempfile.TemporaryDirectory() as folder:
+        run = trio.run(measure, given, Path(folder) / "state")
+    numbers = range(given.workflows)
+    assert len(run.produced) == len(run.began) == len(run.ended) == given.workflows
+    took = [run.ended[number] - run.produced[number] for number in numbers]
+    first = [run.began[number] - run.produced[number] for number in numbers]
+    report(
+        {
+            "workflows_per_s": given.workflows / (run.over - run.produced[0]),
+            **percentiles("", took),
+            **percentiles("first_step_", first),
+        }
+    )
 
 
 if __name__ == "__main__":
