@@ -103,10 +103,10 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(default=False, requires=["build"])
 def bench(session: nox.Session) -> None:
-    """Compare two-step workflows with the bare loop; see benchmarks/README.md."""
+    """Measure every figure; `-- --quick`, `-- --only NAME`; see benchmarks/README.md."""
     group(session, "bench")
     install_wheel(session)
-    session.run("python", "benchmarks/ratio.py", *session.posargs)
+    session.run("python", "benchmarks/suite.py", *session.posargs)
 
 
 @nox.session(default=False, requires=["build"])
