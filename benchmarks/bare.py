@@ -20,7 +20,7 @@ import trio
 from workload import TEXT, computing, parser_of, percentiles, report
 
 # As long as what the product stores beside event and context.
-OWNER, KIND = "o" * 91, "k" * 31
+OWNER, KIND = "o" * 96, "k" * 31
 Operation = tuple[bytes, bytes | None]
 now = time.perf_counter
 

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from report import Report
+    from reporting import Report
 
 COLUMNS = 4
 COLOURS = {"aim": "tab:green", "goal": "tab:olive", "missed": "tab:red", "": "tab:blue"}

@@ -22,8 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness import Figure, left_out, measure
-from plot import draw
-from report import Report, document, load, machine, page, summary, table
+from reporting import Report, document, load, machine, page, summary, table
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("figures", "figures_parts", "figures_neighbours")
@@ -76,6 +75,8 @@ def tell(text: str) -> None:
 
 def save(report: Report, out: Path, *, docs: bool) -> None:
     """Write the files of a run; with *docs*, those that the docs show, too."""
+    from plot import draw  # noqa: PLC0415 - the tests of the rest need no matplotlib
+
     text = json.dumps(document(report), indent=1, allow_nan=False)
     for folder in [out, *([DOCS] if docs else [])]:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +29,7 @@ from minions import (
     minion_step,
     open_gru,
 )
+from minions.store import StateStore
 from sleepers import fill
 from workload import TEXT, computing, parser_of, percentiles, report
 
@@ -124,22 +125,24 @@ class TwoSteps(Minion[Event, Context]):
             run.done.set()
 
 
-async def measure(given: argparse.Namespace, folder: Path) -> Run:
+async def sleep_in(folder: Path, given: argparse.Namespace) -> None:
+    """Fill a store with workflows that sleep between their steps."""
+    await fill(
+        folder,
+        given.records,
+        between=("two-steps", given.feed),
+        event=Event(0),
+        context=Context(0, "x" * given.context_bytes),
+        step="second",
+    )
+
+
+async def measure(given: argparse.Namespace, state: Path | StateStore) -> Run:
     """Run the workflows; return what happened, the last end on disk."""
+    TwoSteps.max_in_flight = given.in_flight
     text = "x" * given.context_bytes
-    if given.records:
-        between = ("two-steps", given.feed)
-        event, context = Event(0), Context(0, text)
-        await fill(
-            folder,
-            given.records,
-            between=between,
-            event=event,
-            context=context,
-            step="second",
-        )
     options = GruOptions(durability=given.durability)
-    async with open_gru(folder, options=options) as gru:
+    async with open_gru(state, options=options) as gru:
         Source.of = run = Run(given, text, computing(given), gru)
         orchestration = await gru.start_minion(TwoSteps, FEEDS[given.feed])
         if given.records:
@@ -154,18 +157,25 @@ async def measure(given: argparse.Namespace, folder: Path) -> Run:
     return run
 
 
-def main() -> None:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = parser_of(__doc__)
     add = parser.add_argument
     add("--feed", choices=FEEDS, default="produce", help="how the source hands over")
     add("--alone", action="store_true", help="emit the next when the last has ended")
     add("--records", type=int, default=0, help="of sleeping workflows in the store")
-    given = parser.parse_args()
-    if given.alone and given.feed != "emit":
+    parsed = parser.parse_args(given)
+    if parsed.alone and parsed.feed != "emit":
         parser.error("--alone is for --feed emit")
-    TwoSteps.max_in_flight = given.in_flight
-    with tempfile.TemporaryDirectory() as folder:
-        run = trio.run(measure, given, Path(folder) / "state")
+    return parsed
+
+
+def main() -> None:
+    given = arguments()
+    with tempfile.TemporaryDirectory() as base:
+        folder = Path(base) / "state"
+        if given.records:
+            trio.run(sleep_in, folder, given)
+        run = trio.run(measure, given, folder)
     numbers = range(given.workflows)
     assert len(run.produced) == len(run.began) == len(run.ended) == given.workflows
     took = [run.ended[number] - run.produced[number] for number in numbers]

@@ -25,6 +25,7 @@ REACHED = {
 }
 WIDTH = 58
 THOUSAND = 1_000
+MILLI = 0.001
 
 
 @attrs.frozen(kw_only=True)
@@ -92,15 +93,19 @@ def file_system(folder: Path) -> str:
     place, found = folder.resolve(), (0, "unknown")
     for line in mounts.read_text("utf-8").splitlines():
         _, where, kind, *_ = line.split()
-        if place.is_relative_to(where):
-            # Of two on the same place, the later one is seen.
-            if len(where) >= found[0]:
-                found = (len(where), kind)
+        # Of two on the same place, the later one is seen.
+        if place.is_relative_to(where) and len(where) >= found[0]:
+            found = (len(where), kind)
     return found[1]
 
 
 def number(value: float, unit: str = "") -> str:
     """Write a number with three figures that say something."""
+    if unit == "s" and 0 < abs(value) < 1:
+        small = abs(value) < MILLI
+        return number(value * (MILLI**-2 if small else 1 / MILLI)) + (
+            " µs" if small else " ms"
+        )
     digits = f"{value:,.0f}" if abs(value) >= THOUSAND else f"{value:.3g}"
     return f"{digits} {unit}".rstrip()
 
@@ -111,7 +116,7 @@ def found(result: Result) -> str:
         return "not measured"
     least, most = min(result.values), max(result.values)
     unit = result.row.unit
-    spread = f"{number(least)} to {number(most)}"
+    spread = f"{number(least, unit)} to {number(most, unit)}"
     return f"{number(result.median, unit)} ({spread})"
 
 
