@@ -200,6 +200,7 @@ def test_a_missed_goal_is_no_failure_and_a_broken_program_is(
     assert suite.main() == code
 
 
+@pytest.mark.slow  # the picture takes a second and more
 def test_a_run_leaves_its_files(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -108,6 +109,36 @@ def test_the_bare_loop_keeps_to_its_room(tmp_path: Path, room: int) -> None:
         trio.run(bare.measure, store, two_steps.arguments(given))
 
     assert (most, unended) == (room, set())
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_the_bare_loop_goes_on_when_its_record_is_safe(
+    tmp_path: Path, *, flush: bool
+) -> None:
+    """With a flush the commit is a thread's, without one the loop's."""
+    committed: Counter[bytes] = Counter()
+    threads = set()
+    waited = []
+
+    class Watching(bare.Store):
+        async def write(self, key: bytes, value: bytes) -> None:
+            before = committed[key]
+            await super().write(key, value)
+            waited.append(committed[key] - before)
+
+        def commit(self, writes: list[bare.Operation]) -> None:
+            super().commit(writes)
+            committed.update(key for key, _ in writes)
+            threads.add(threading.current_thread() is threading.main_thread())
+
+    given = ["--workflows", "30", "--in-flight", "8"]
+    with lmdb.open(str(tmp_path), sync=False, lib_version=0) as env:
+        store = Watching(env, flush=flush)
+        trio.run(bare.measure, store, two_steps.arguments(given))
+
+    assert waited == [1] * 60
+    assert set(committed.values()) == {3}
+    assert threads == {not flush}
 
 
 @pytest.mark.parametrize(
