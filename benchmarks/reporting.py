@@ -132,13 +132,22 @@ def asked(result: Result) -> tuple[str, str]:
 
 
 def sides(result: Result) -> str:
-    """Write the medians of both sides: the by-product."""
+    """Write the medians of both sides, the by-product, and how many runs they are of."""
     if not result.values:
         return result.why
-    if not result.against:
-        return ""
-    of, against = statistics.median(result.of), statistics.median(result.against)
-    return f"{number(of)} against {number(against)}"
+    turns = len(result.values)
+    runs = f"{turns} run" if turns == 1 else f"{turns} runs"
+    row = result.row
+    if row.against is None:
+        return runs
+    of = number(statistics.median(result.of), unit_of(row.of[1]))
+    against = number(statistics.median(result.against), unit_of(row.against[1]))
+    return f"{of} against {against}, {runs}"
+
+
+def unit_of(key: str) -> str:
+    """Return the unit of a number of a program, if it is seconds."""
+    return "s" if key.endswith("_s") and not key.endswith("_per_s") else ""
 
 
 def table(report: Report) -> str:
@@ -229,6 +238,11 @@ def page(report: Report) -> str:
         *(f":{name}: {value}" for name, value in report.machine.items()),
         "",
         f"{summary(report)}.",
+        "",
+        ".. image:: newest.png",
+        "   :alt: A panel for each figure: its runs, their median, goal and aim",
+        "",
+        "All numbers: :download:`newest.json`.",
         "",
     ]
     letter = ""

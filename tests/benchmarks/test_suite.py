@@ -14,10 +14,11 @@ from harness import (
     NotMeasuredError,
     Program,
     ProgramError,
+    Result,
     Row,
     measure,
 )
-from reporting import Report, document, file_system, machine, number, page, table
+from reporting import Report, document, file_system, machine, number, page, sides, table
 
 FACTS = {"CPU": "one", "cores": "2", "Python": "x", "date": "today"}
 
@@ -83,7 +84,7 @@ def test_the_table_shows_every_row_with_its_spread_and_what_it_reaches() -> None
         "goal",
     ]
     assert other.split()[4:] == ["not", "measured", "≥", "15", "not", "measured"]
-    assert "    11 against 20" in lines
+    assert "    11 against 20, 3 runs" in lines
     assert "    other: no *network*" in lines
 
 
@@ -110,6 +111,13 @@ def test_the_page_shows_the_same_and_keeps_markup_out() -> None:
     assert "   * - rate against the \\*other\\*\n     - not measured\n" in text
     assert "     - other: no \\*network\\*\n" in text
     assert "2 goals: 0 with their aim, 1 reached, 0 missed, 1 not measured" in text
+
+
+def test_times_on_both_sides_have_their_unit() -> None:
+    row = Row(title="x", of=("ours", "p50_s"), against=("limit", "a_per_s"))
+    result = Result(row=row, values=[2.0], of=[0.002], against=[2000])
+
+    assert sides(result) == "2 ms against 2,000, 1 run"
 
 
 @pytest.mark.parametrize(
