@@ -132,7 +132,7 @@ def asked(result: Result) -> tuple[str, str]:
 
 
 def sides(result: Result) -> str:
-    """Write the medians of both sides, the by-product, and how many runs they are of."""
+    """Write the medians of both sides, the by-product, and of how many runs."""
     if not result.values:
         return result.why
     turns = len(result.values)
