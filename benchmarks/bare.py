@@ -4,54 +4,46 @@ The yardstick for the engine: as many records of the same size, and nothing else
 supervision, no bookkeeping, no checks. A workflow is a trio task with two steps and
 three writes: when it is accepted, after its first step, and a delete at its end.
 
-One writer commits everything that waits and wakes all of it: with a flush in a thread,
-without in the loop. The source does not wait for its commit, a task begins when its
-record is safe, and hands its end over, which frees its place.
+One writer commits everything that waits and wakes all of it: with a flush in a thread
+of its own, without in the loop. The source does not wait for its commit, a task begins
+when its record is safe, and hands its end over, which frees its place.
 """
 
 import argparse
 import tempfile
-import time
+from queue import SimpleQueue
+from threading import Thread
+from time import perf_counter as now
 
 import lmdb
 import msgspec
+import outcome
 import trio
+from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 from workload import TEXT, computing, parser_of, percentiles, report
 
 # As long as what the product stores beside event and context.
 OWNER, KIND = "o" * 96, "k" * 31
-Operation = tuple[bytes, bytes | None]
-now = time.perf_counter
+Batch = tuple[list[tuple[bytes, bytes]], list[bytes]]
 
 
-class Record(msgspec.Struct, array_like=True):
-    """What is stored: the event, the next step, the context before it."""
-
-    owner: str
-    event: tuple[int, str]
-    step: str = ""
-    kind: str = ""
-    total: int = 0
-    text: str = ""
-
-
-def keep(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED
+def leave(_: object) -> Abort:
+    return Abort.SUCCEEDED
 
 
 class Bed:
-    """Where one task sleeps until it is woken; a write cannot be taken back."""
+    """Where one task sleeps until it is woken."""
 
-    task: trio.lowlevel.Task | None = None
+    task: Task | None = None
 
     async def sleep(self) -> None:
-        self.task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(keep)
+        self.task = current_task()
+        await wait_task_rescheduled(leave)
 
     def wake(self) -> None:
         if self.task is not None:
-            trio.lowlevel.reschedule(self.task)
+            reschedule(self.task)
             self.task = None
 
 
@@ -59,61 +51,71 @@ class Store:
     """Collects writes, commits them together, wakes who waits for them."""
 
     def __init__(self, env: lmdb.Environment, *, flush: bool) -> None:
-        self.env, self.flush, self.closing = env, flush, False
-        self.writes: list[Operation] = []
-        self.waiters: list[trio.lowlevel.Task] = []
-        self.idle = Bed()
+        self.env, self.flush, self.closing, self.idle = env, flush, False, Bed()
+        self.puts: list[tuple[bytes, bytes]] = []
+        self.deletes: list[bytes] = []
+        self.waiters: list[Task] = []
+        self.batches = SimpleQueue[Batch | None]()
 
-    def write_nowait(self, key: bytes, value: bytes | None) -> None:
-        self.writes.append((key, value))
+    async def put(self, key: bytes, value: bytes) -> None:
+        self.puts.append((key, value))
+        self.waiters.append(current_task())
+        self.idle.wake()
+        await wait_task_rescheduled(leave)
+
+    def delete_nowait(self, key: bytes) -> None:
+        self.deletes.append(key)
         self.idle.wake()
 
-    async def write(self, key: bytes, value: bytes) -> None:
-        self.write_nowait(key, value)
-        self.waiters.append(trio.lowlevel.current_task())
-        await trio.lowlevel.wait_task_rescheduled(keep)
-
     async def run(self) -> None:
-        thread = trio.CapacityLimiter(1)
-        while self.writes or not self.closing:
-            if not self.writes:
+        task, token = current_task(), trio.lowlevel.current_trio_token()
+        if self.flush:
+            Thread(target=self.serve, args=(task, token), daemon=True).start()
+        while self.puts or self.deletes or not self.closing:
+            if not self.puts and not self.deletes:
                 await self.idle.sleep()
                 continue
-            writes, self.writes = self.writes, []
-            waiters, self.waiters = self.waiters, []
+            batch, waiters = (self.puts, self.deletes), self.waiters
+            self.puts, self.deletes, self.waiters = [], [], []
             if self.flush:
-                await trio.to_thread.run_sync(self.commit, writes, limiter=thread)
+                self.batches.put(batch)
+                await wait_task_rescheduled(leave)
             else:
-                self.commit(writes)
+                self.commit(batch)
                 await trio.lowlevel.cancel_shielded_checkpoint()
-            for task in waiters:
-                trio.lowlevel.reschedule(task)
+            for waiter in waiters:
+                reschedule(waiter)
+        self.batches.put(None)
 
-    def commit(self, writes: list[Operation]) -> None:
+    def serve(self, task: Task, token: trio.lowlevel.TrioToken) -> None:
+        while batch := self.batches.get():
+            done = outcome.capture(self.commit, batch)
+            token.run_sync_soon(reschedule, task, done)
+
+    def commit(self, batch: Batch) -> None:
         with self.env.begin(write=True) as transaction:
-            put, delete = transaction.put, transaction.delete
-            for key, value in writes:
-                delete(key) if value is None else put(key, value)
+            transaction.cursor().putmulti(batch[0])
+            # Their puts are of earlier commits: a workflow waits for each.
+            for key in batch[1]:
+                transaction.delete(key)
 
 
 async def measure(store: Store, given: argparse.Namespace) -> list[float]:
     encode = msgspec.msgpack.Encoder().encode
     compute, source, room = computing(given), Bed(), given.in_flight
-    took: list[float] = []
-    text = "x" * given.context_bytes
+    took, text = list[float](), "x" * given.context_bytes
 
     async def workflow(number: int, produced: float) -> None:
         nonlocal room
-        key, record = number.to_bytes(8), Record(OWNER, (number, TEXT))
-        await store.write(key, encode(record))
-        record.total, record.text = number, text
+        key, event, total = number.to_bytes(8), (number, TEXT), 0
+        await store.put(key, encode((OWNER, event, "", "", total, "")))
+        total = number
         compute()
-        record.step, record.kind = "second", KIND
-        await store.write(key, encode(record))
-        record.total += 1
+        await store.put(key, encode((OWNER, event, "second", KIND, total, text)))
+        total += 1
         compute()
         took.append(now() - produced)
-        store.write_nowait(key, None)
+        store.delete_nowait(key)
         room += 1
         source.wake()
 

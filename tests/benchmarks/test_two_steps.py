@@ -43,9 +43,11 @@ class CountingLoop(bare.Store):
         super().__init__(env, flush=False)
         self.seen: list[tuple[bytes, int | None]] = []
 
-    def commit(self, writes: list[bare.Operation]) -> None:
-        self.seen += [(k, None if v is None else len(v)) for k, v in writes]
-        super().commit(writes)
+    def commit(self, batch: bare.Batch) -> None:
+        puts, deletes = batch
+        self.seen += [(key, len(value)) for key, value in puts]
+        self.seen += [(key, None) for key in deletes]
+        super().commit(batch)
 
 
 def bare_writes(folder: Path, *given: str) -> list[tuple[bytes, int | None]]:
@@ -94,14 +96,15 @@ def test_the_bare_loop_keeps_to_its_room(tmp_path: Path, room: int) -> None:
     most = 0
 
     class Watching(bare.Store):
-        def write_nowait(self, key: bytes, value: bytes | None) -> None:
+        async def put(self, key: bytes, value: bytes) -> None:
             nonlocal most
-            if value is None:
-                unended.remove(key)
-            else:
-                unended.add(key)
-                most = max(most, len(unended))
-            super().write_nowait(key, value)
+            unended.add(key)
+            most = max(most, len(unended))
+            await super().put(key, value)
+
+        def delete_nowait(self, key: bytes) -> None:
+            unended.remove(key)
+            super().delete_nowait(key)
 
     given = ["--workflows", "50", "--in-flight", str(room)]
     with lmdb.open(str(tmp_path), sync=False, lib_version=0) as env:
@@ -121,14 +124,15 @@ def test_the_bare_loop_goes_on_when_its_record_is_safe(
     waited = []
 
     class Watching(bare.Store):
-        async def write(self, key: bytes, value: bytes) -> None:
+        async def put(self, key: bytes, value: bytes) -> None:
             before = committed[key]
-            await super().write(key, value)
+            await super().put(key, value)
             waited.append(committed[key] - before)
 
-        def commit(self, writes: list[bare.Operation]) -> None:
-            super().commit(writes)
-            committed.update(key for key, _ in writes)
+        def commit(self, batch: bare.Batch) -> None:
+            super().commit(batch)
+            committed.update(key for key, _ in batch[0])
+            committed.update(batch[1])
             threads.add(threading.current_thread() is threading.main_thread())
 
     given = ["--workflows", "30", "--in-flight", "8"]
@@ -139,6 +143,21 @@ def test_the_bare_loop_goes_on_when_its_record_is_safe(
     assert waited == [1] * 60
     assert set(committed.values()) == {3}
     assert threads == {not flush}
+
+
+def test_a_commit_that_fails_ends_the_bare_loop(tmp_path: Path) -> None:
+    """Else it would wait for ever for the thread."""
+
+    class Failing(bare.Store):
+        def commit(self, batch: bare.Batch) -> None:
+            raise OSError("no room")
+
+    with lmdb.open(str(tmp_path), sync=False, lib_version=0) as env:
+        store = Failing(env, flush=True)
+        with pytest.raises(ExceptionGroup) as caught:
+            trio.run(bare.measure, store, two_steps.arguments(["--workflows", "9"]))
+
+    assert caught.group_contains(OSError, match=r"^no room$")
 
 
 @pytest.mark.parametrize(
