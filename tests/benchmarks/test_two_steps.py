@@ -27,12 +27,15 @@ class Counting(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[tuple[Keyspace, bytes, int | None]] = []
+        self.most = 0
 
     def write_nowait(
         self, writes: Sequence[Write], done: Callable[[], None] | None = None
     ) -> None:
         for space, key, value in writes:
             self.seen.append((space, key, None if value is None else len(value)))
+        puts = [w for w in writes if w[0] is Keyspace.RECORD and w[2] is not None]
+        self.most = max(self.most, len(puts))
         super().write_nowait(writes, done)
 
 
@@ -167,11 +170,15 @@ def test_each_feed_runs_every_workflow_once(feed: list[str]) -> None:
     given = ["--workflows", str(COUNT), "--in-flight", "8", "--feed", *feed]
     given += ["--durability", "none"]
 
-    run = trio.run(two_steps.measure, two_steps.arguments(given), MemoryStore())
+    store = Counting()
+
+    run = trio.run(two_steps.measure, two_steps.arguments(given), store)
 
     assert sorted(run.began) == sorted(run.ended) == list(range(COUNT))
     for number, produced in enumerate(run.produced):
         assert produced <= run.began[number] <= run.ended[number] <= run.over
+    if feed != ["produce"]:
+        assert store.most == (100 if feed == ["emit-many"] else 1)
     if "--alone" in feed:
         pairs = zip(run.produced[1:], range(COUNT), strict=False)
         assert all(run.ended[before] <= produced for produced, before in pairs)
