@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -182,9 +183,18 @@ def run_program(command: Sequence[str], *, timeout: float = TIMEOUT) -> Numbers:
         NotMeasuredError: The program said so.
         ProgramError: It failed, took too long, or printed something else.
     """
+    environment = dict(os.environ)
+    if command[0] != sys.executable:
+        # Another interpreter has packages of its own, and one of the same import name.
+        environment.pop("PYTHONPATH", None)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, check=False
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise ProgramError(f"no result after {timeout:g} s") from None

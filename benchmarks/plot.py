@@ -13,6 +13,7 @@ from harness import Measured, Result, results_of
 
 mpl.use("Agg")  # no window: it must not ask for a display
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +61,7 @@ def draw_panel(panel: Axes, measured: Measured) -> None:
     positive = bool(numbers) and min(numbers) > 0
     if positive and max(numbers) / min(numbers) > FAR:
         panel.set_xscale("log")
+        panel.xaxis.set_minor_formatter(NullFormatter())
     elif positive:
         panel.set_xlim(0, 1.1 * max(numbers))
     for y, result in enumerate(results):

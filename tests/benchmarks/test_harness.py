@@ -229,6 +229,23 @@ def test_a_program_runs_in_a_process_of_its_own() -> None:
         run_program(["/nowhere/python"])
 
 
+def test_another_interpreter_keeps_to_its_own_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A neighbour has our import name: what leads to ours must not reach it."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    other = tmp_path / "python"
+    other.symlink_to(sys.executable)
+    show = [
+        "-S",
+        "-c",
+        "import os; print('{\"n\": %d}' % ('PYTHONPATH' in os.environ))",
+    ]
+
+    assert run_program([sys.executable, *show]) == {"n": 1}
+    assert run_program([str(other), *show]) == {"n": 0}
+
+
 def test_what_a_figure_says_must_fit() -> None:
     with pytest.raises(ValueError, match="labels"):
         pair(Row(title="x", of=("neighbour", "rate"), compare="value"))
