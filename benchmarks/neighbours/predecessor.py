@@ -24,6 +24,8 @@ import argparse
 import asyncio
 import importlib
 import json
+import os
+import sys
 import tempfile
 import time
 from contextlib import closing
@@ -32,7 +34,10 @@ from pathlib import Path
 from sqlite3 import OperationalError, connect
 from typing import Any
 
-# Installed in an environment of its own alone; here the name is another package's.
+# Installed in an environment of its own alone. Elsewhere the name is another package's,
+# which PYTHONPATH must not put before it.
+hiding = {Path(p).resolve() for p in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
+sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() not in hiding]
 minions: Any = importlib.import_module("minions")
 parts: Any = importlib.import_module("minions.implementations")
 TEXT = "x" * 100
