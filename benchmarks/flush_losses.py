@@ -1,6 +1,6 @@
 """What a loss of power leaves of each way of `flush_ways.py`: counted, not argued.
 
-``python benchmarks/flush_losses.py --csv docs/explanation/flush_losses.csv``
+``python benchmarks/flush_losses.py --csv docs/explanation/flush-losses.csv``
 
 Some commits of a seed are traced with strace. A write is on disk for certain once a
 later flush of its file has returned, or itself if its file was opened with ``O_DSYNC``;

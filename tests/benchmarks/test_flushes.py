@@ -145,6 +145,44 @@ def test_frames_of_an_earlier_round_are_not_taken(
     again.close()
 
 
+def test_a_log_ends_where_an_earlier_round_begins(folder: Path) -> None:
+    log = Log(folder / "log", SIZE)
+    for number in range(1, 4):
+        log.append(number, flush_ways._encode([(b"key", b"old")]))
+    log.begin_anew()
+
+    log.append(4, flush_ways._encode([(b"key", b"new")]))
+
+    assert list(log.frames()) == [(4, [(b"key", b"new")])]
+    log.close()
+
+
+@pytest.mark.parametrize("kind", [Logged, Held])
+def test_numbers_go_on_when_the_log_is_torn_at_its_beginning(
+    folder: Path, tmp_path: Path, kind: type[Logged]
+) -> None:
+    """Else a new first frame would be followed by the old second one."""
+    way = kind(folder, SIZE)
+    for value in (b"old1", b"old2", b"old3"):
+        way.write([(b"key", value)])
+    way.checkpoint()
+    torn, again = tmp_path / "torn", tmp_path / "again"
+    shutil.copytree(folder, torn)
+    way.close()
+    with (torn / "log").open("r+b") as file:
+        file.write(b"torn")
+
+    way = kind(torn, SIZE)
+    shutil.copytree(torn, again)
+    way.write([(b"key", b"new1")])
+    shutil.copy(torn / "log", again)
+    way.close()
+
+    way = kind(again, SIZE)
+    assert way.content() == {b"key": b"new1"}
+    way.close()
+
+
 @pytest.mark.parametrize("kind", [Logged, Held])
 def test_a_full_log_begins_anew(folder: Path, kind: type[Logged]) -> None:
     way = kind(folder, SIZE)
