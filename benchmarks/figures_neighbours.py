@@ -55,9 +55,9 @@ def by_hand(in_flight: int) -> Figure:
     for kind, label in kinds.items():
         synchronous, commit = kind.split()
         options = ("--synchronous", synchronous, "--commit", commit)
-        count = 1000 if kind == "FULL each" else 5000
+        count, quick = (1000, 100) if kind == "FULL each" else (5000, 500)
         programs.append(
-            neighbour("by_hand", in_flight, count, 300, *options, label=label)
+            neighbour("by_hand", in_flight, count, quick, *options, label=label)
         )
         rows.append(
             Row(

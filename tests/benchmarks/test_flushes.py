@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from itertools import accumulate, chain
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import flush_losses  # noqa: E402
-import flush_ways  # noqa: E402
-from flush_ways import HEADER, WAYS, Content, Held, Log, Logged, Write  # noqa: E402
+import flush_losses
+import flush_ways
+from flush_ways import HEADER, WAYS, Content, Held, Log, Logged, Write
 
 SIZE = 4096
 BATCHES: list[list[Write]] = [

@@ -7,7 +7,6 @@ import json
 import re
 import sqlite3
 import subprocess
-import sys
 import tomllib
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -18,11 +17,9 @@ import pytest
 
 Step = Callable[[Any, Any], Awaitable[None]]
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import figures_neighbours  # noqa: E402
-from harness import NotMeasuredError, measure, results_of  # noqa: E402
-from neighbours import by_hand, venvs  # noqa: E402
+import figures_neighbours
+from harness import NotMeasuredError, measure, results_of
+from neighbours import by_hand, venvs
 
 
 def test_each_step_by_hand_is_committed_with_its_context(tmp_path: Path) -> None:
