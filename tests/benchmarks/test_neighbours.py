@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-Step = Callable[[Any, Any], Awaitable[None]]
-ROOT = Path(__file__).parents[2]
 import figures_neighbours
 from harness import NotMeasuredError, measure, results_of
 from neighbours import by_hand, venvs
+
+Step = Callable[[Any, Any], Awaitable[None]]
+ROOT = Path(__file__).parents[2]
 
 
 def test_each_step_by_hand_is_committed_with_its_context(tmp_path: Path) -> None:
