@@ -77,6 +77,7 @@ def by_hand(in_flight: int) -> Figure:
 
 
 PREDECESSOR = "the predecessor (commits are not flushed, snapshots get lost)"
+LOSING_NONE = "the predecessor, mended (commits are not flushed)"
 DBOS = "DBOS on SQLite (each of four commits is flushed)"
 
 FIGURES = (
@@ -87,6 +88,9 @@ FIGURES = (
         programs=(
             ours(256, 20_000, 2000),
             neighbour("predecessor", 256, 3000, 500, label=PREDECESSOR),
+            neighbour(
+                "predecessor", 256, 3000, 500, "--one-at-a-time", label=LOSING_NONE
+            ),
         ),
         rows=(
             Row(
@@ -95,6 +99,11 @@ FIGURES = (
                 against=(PREDECESSOR, RATE),
                 goal=15,
                 aim=25,
+            ),
+            Row(
+                title=f"workflows/s, fsync, 256 in flight, against {LOSING_NONE}",
+                of=("minions", RATE),
+                against=(LOSING_NONE, RATE),
             ),
         ),
     ),
