@@ -3,7 +3,7 @@
 As its documentation has it: a workflow and two steps are plain functions with its
 decorators, and ``DBOS.start_workflow`` runs each workflow in a thread of DBOS's pool.
 A semaphore, given back by the workflow's last line, keeps ``--in-flight`` of them
-going. Its queues are not used: they look for work once a second, and measured slower.
+going. Its queues make as many commits for a workflow, and look for work once a second.
 
 Durability: DBOS leaves SQLite as it comes, with a rollback journal and
 ``synchronous=FULL``; so each commit is flushed, and there are four a workflow (it has
