@@ -53,7 +53,7 @@ class Compared:
 
     @property
     def is_within(self) -> bool:
-        return self.growth <= self.limit
+        return self.head <= self.base * (1 + self.limit)
 
     def __str__(self) -> str:
         verdict = "within" if self.is_within else "beyond"

@@ -70,7 +70,8 @@ totals: list[int] = []
 
 def seed_scheduler() -> None:
     """Let trio turn its batches of tasks round in the same order each time."""
-    import_module("trio._core._run")._r.seed(0)
+    # No public way; a name that goes makes this fail, and not the counts vary.
+    import_module("trio._core._run")._r.seed(0)  # noqa: SLF001
 
 
 async def work(folder: Path) -> None:
