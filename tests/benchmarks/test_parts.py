@@ -75,7 +75,9 @@ def test_a_guarded_call_is_compared_with_a_plain_one(run: Run) -> None:
     assert found["beyond_us"] == pytest.approx(found["beyond_ns"] / 1000)
 
 
-@pytest.mark.parametrize("state", ["cold", "due", "in-flight"])
+@pytest.mark.parametrize(
+    "state", ["cold", "in-flight", pytest.param("due", marks=pytest.mark.slow)]
+)
 def test_reopening_ends_with_all_that_was_saved(run: Run, state: str) -> None:
     found = run("reopen", "--state", state, "--saved", "20", "--durability", "none")
 
