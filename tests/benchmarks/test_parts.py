@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -194,6 +195,22 @@ def test_an_import_is_timed_in_a_process_of_its_own(run: Run) -> None:
 
     assert small["import_s"] < large["import_s"]
     assert small["modules"] + 20 < large["modules"]
+
+
+def test_what_is_imported_was_compiled_before(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the environment keeps Python from writing compiled files."""
+    long = "\n".join(f"def f{number}(): return {number}" for number in range(3000))
+    (tmp_path / "long.py").write_text(long, "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    began = time.process_time()
+    compile(long, "long", "exec")
+    compiling = time.process_time() - began
+
+    assert run("imports", "--module", "long")["cpu_s"] < compiling / 3
+    assert [path.name for path in tmp_path.iterdir()] == ["long.py"]
 
 
 @pytest.mark.slow  # a process that imports everything
