@@ -336,6 +336,7 @@ async def test_an_id_is_taken_until_all_of_it_has_ended(
     async with open_gru(None, options=GruOptions(grace=1)) as gru:
         orchestration = await gru.start_minion(Stubborn, Outside)
         await gru.emit(Outside, Number(1))
+        await trio.sleep(0.1)
         with trio.move_on_after(3):
             await orchestration.stop("cutover")
 

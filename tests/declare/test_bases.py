@@ -89,10 +89,15 @@ def binding() -> FakeBinding:
     return FakeBinding()
 
 
+@attrs.define(eq=False)
+class FakeCell(WorkflowCell):
+    workflow: WorkflowInfo
+
+
 @pytest.fixture
 def cell() -> Iterator[WorkflowCell]:
     info = WorkflowInfo("w", "o", "decide", 1, datetime.now(UTC))
-    made = WorkflowCell(Trader(), Quote(3.0), Memory(), info)
+    made = FakeCell(Trader(), Quote(3.0), Memory(), info)
     token = current_workflow.set(made)
     yield made
     current_workflow.reset(token)
