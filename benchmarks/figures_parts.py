@@ -252,40 +252,47 @@ def restarts(shape: str, count: int) -> Figure:
 
 
 def signals() -> Figure:
-    """Compare a signal beside very many that wait with one beside few."""
+    """Compare a signal beside very many that wait with one beside few.
+
+    Without a flush, behind which all that the number of waiters may cost would hide.
+    """
+    many, few = 100_000, 1_000
+
+    def program(label: str, waiting: int, durability: str) -> Program:
+        given = ("--waiting", str(waiting), "--durability", durability)
+        quick = ("--signals", "100")
+        return Program(label=label, command=("signals.py", *given), quick=quick)
+
     return Figure(
         name="signals",
         letter="h",
-        title="A signal to its step, fsync",
+        title="A signal to its step",
         programs=(
-            Program(
-                label="many",
-                command=("signals.py", "--waiting", "100000"),
-                quick=("--signals", "100"),
-            ),
-            Program(
-                label="few",
-                command=("signals.py", "--waiting", "1000"),
-                quick=("--signals", "100"),
-            ),
+            program("many", many, "async"),
+            program("few", few, "async"),
+            program("flushed", many, "fsync"),
         ),
         rows=(
             *(
                 Row(
-                    title=f"{key[:3]} of a signal to its step with 100,000 waiters,"
-                    " against 1,000",
+                    title=f"{key[:3]} of a signal to its step, async, with {many:,}"
+                    f" waiters, against {few:,}",
                     of=("many", key),
                     against=("few", key),
                     better="less",
                 )
                 for key in ("p50_s", "p99_s")
             ),
-            Row(
-                title="p50 of a signal to its step with 100,000 waiters, fsync",
-                of=("many", "p50_s"),
-                compare="value",
-                better="less",
-                unit="s",
+            *(
+                Row(
+                    title=f"p50 of a signal to its step, {durability}, with {many:,}"
+                    " waiters",
+                    of=(label, "p50_s"),
+                    compare="value",
+                    better="less",
+                    unit="s",
+                )
+                for label, durability in (("many", "async"), ("flushed", "fsync"))
             ),
         ),
     )
