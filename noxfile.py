@@ -103,7 +103,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(default=False, requires=["build"])
 def bench(session: nox.Session) -> None:
-    """Measure every figure; `-- --quick --only a`; see benchmarks/README.md."""
+    """Measure every figure; `-- --quick --only a`; `-- --guard BASE` counts."""
     group(session, "bench")
     install_wheel(session)
     session.run("python", "benchmarks/suite.py", *session.posargs)

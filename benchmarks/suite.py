@@ -21,6 +21,7 @@ from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 
+import guard
 from harness import Figure, left_out, measure
 from reporting import Report, document, load, machine, page, summary, table
 
@@ -94,6 +95,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     add("--folder", type=Path, help="where the stores lie; else a temporary folder")
     add("--out", type=Path, default=ROOT / "build" / "bench", help="for the results")
     add("--docs", action="store_true", help="show this run in the docs")
+    add("--guard", metavar="BASE", help="only count instructions, against this commit")
     parsed = parser.parse_args(given)
     if parsed.docs and (parsed.quick or parsed.only):
         parser.error("--docs shows whole runs: leave --quick and --only out")
@@ -104,6 +106,8 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 def main() -> int:
     given = arguments(sys.argv[1:])
+    if given.guard is not None:
+        return guard.main([given.guard])
     if given.folder is not None:
         os.environ["TMPDIR"] = str(given.folder.resolve(strict=True))
     began = time.monotonic()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+import guard
 import suite
 from harness import (
     Figure,
@@ -217,3 +219,17 @@ def test_a_run_leaves_its_files(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "newest.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((tmp_path / "out" / "newest.json").read_text("utf-8"))
     assert "not measured" in (tmp_path / "out" / "newest.inc").read_text("utf-8")
+
+
+def test_the_guard_is_all_that_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def count(given: list[str]) -> int:
+        asked.append(given)
+        return 1
+
+    monkeypatch.setattr(guard, "main", count)
+    monkeypatch.setattr(sys, "argv", ["suite.py", "--guard", "HEAD~3"])
+
+    assert suite.main() == 1
+    assert asked == [["HEAD~3"]]
