@@ -82,7 +82,6 @@ class Store:
                 await wait_task_rescheduled(leave)
             else:
                 self.commit(batch)
-                await trio.lowlevel.cancel_shielded_checkpoint()
             for waiter in waiters:
                 reschedule(waiter)
         self.batches.put(None)

@@ -57,7 +57,7 @@ class MinionLife(ComponentLife):
         """Hear that no step runs any more."""
         if self.table.engine is None:
             self._is_idle.set()
-        self.table.on_change()
+        self.table.changed()
 
     # What the group calls.
 

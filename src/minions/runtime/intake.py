@@ -114,6 +114,12 @@ class Intake:
             trio.lowlevel.reschedule(call.task)
         self._moved.set()
 
+    def exhaust(self) -> None:
+        """Hear that the source has ended: no event comes any more."""
+        self.exhausted = True
+        for table in self.tables:
+            table.is_exhausted = True
+
     def refuse_waiting(self) -> None:
         """Answer the calls that wait for room: nothing will make any."""
         closed = f"{self.pipeline}: it stops, and this event was not accepted"

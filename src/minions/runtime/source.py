@@ -102,7 +102,7 @@ class PipelineLife(ComponentLife):
             await call_user(self.value.run)
         else:
             await self._produce()
-        self._intake.exhausted = True
+        self._intake.exhaust()
         return RunEnd.ENDED
 
     async def _produce(self) -> None:

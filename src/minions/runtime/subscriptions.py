@@ -69,6 +69,7 @@ class Subscriptions:
         if table not in intake.tables:
             intake.tables.append(table)
         table.on_room = intake.moved
+        table.is_exhausted = intake.exhausted
 
     async def load_cursor(self, intake: Intake) -> None:
         """Read the position that was last committed, before the source begins."""

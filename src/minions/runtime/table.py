@@ -69,6 +69,8 @@ class WorkTable:
     is_paused: bool = False
     # Whether cold workflows stay so: a drain leaves them saved.
     is_resting: bool = False
+    # Whether no event comes any more.
+    is_exhausted: bool = False
     # Ends that are handed over to the writer and not on disk.
     ends: Gauge = attrs.field(factory=Gauge)
     # Their sequence numbers.
@@ -120,7 +122,7 @@ class WorkTable:
         self.accepting.remove(work)
         self._advance()
         tell_room(self)
-        self.on_change()
+        self.changed()
 
     def accepted(self, work: Work) -> None:
         """Hear that the record is on disk; start in order of arrival."""
@@ -192,7 +194,12 @@ class WorkTable:
         self.counts[ended.state] = self.counts.get(ended.state, 0) + 1
         for waiter in self.waiters.pop(work.seq, ()):
             waiter(ended)
-        self.on_change()
+        self.changed()
+
+    def changed(self) -> None:
+        """Hear of a step towards the end of all, which somebody may wait for."""
+        if self.is_resting or self.is_exhausted:
+            self.on_change()
 
 
 def tell_room(table: WorkTable) -> None:

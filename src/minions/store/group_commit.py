@@ -202,6 +202,10 @@ class QueuedStore(StateStore):
             await self._commit_surely(batch, count)
             self._in_flight = []
             self._release(batch, nursery)
+            if self._queue:
+                # The writer must not keep the event loop to itself while those whom
+                # it tells hand over more.
+                await trio.lowlevel.cancel_shielded_checkpoint()
         else:
             self._parked = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(_never)
@@ -246,9 +250,6 @@ class QueuedStore(StateStore):
     async def _try_commit(self, batch: list[Entry], count: int) -> None:
         if self._inline or (self._durability != "fsync" and count <= _MAX_INLINE):
             self._commit(batch)
-            # The writer must not keep the event loop to itself while those whom
-            # it wakes hand over more.
-            await trio.lowlevel.cancel_shielded_checkpoint()
         else:
             await trio.to_thread.run_sync(self._commit, batch, limiter=self._limiter)
 
