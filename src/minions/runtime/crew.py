@@ -164,7 +164,7 @@ class Crew:
             if work.is_cancelled and scope.cancel_called:
                 return
             steps += 1
-            if copy_context() != before:
+            if before is not None and copy_context() != before:
                 # Nothing of one step is seen in another one.
                 task.context = self._context.copy()
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -183,11 +183,11 @@ class Crew:
             self._rest(work)
         return self._scheduler.take()
 
-    async def _go(self, work: Work, scope: trio.CancelScope) -> Context:
-        """Run one step; return the context in which it began."""
+    async def _go(self, work: Work, scope: trio.CancelScope) -> Context | None:
+        """Run one step; return the context in which it began, if it did."""
         assert self._walker is not None
         is_suspect, goes_on = work.record.crash_count > 0, False
-        work.scope, before = scope, copy_context()
+        work.scope, before = scope, None
         try:
             if not work.saved:  # its incarnation ended before the disk was done
                 await self._desk.ledger.store.barrier()

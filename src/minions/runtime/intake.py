@@ -131,9 +131,10 @@ class Intake:
 
     async def wait_room(self) -> None:
         """Wait until one more event would be accepted; always a checkpoint."""
+        if self.has_room():
+            await trio.lowlevel.checkpoint()
         while not self.has_room():
             await self._wait_moved()
-        await trio.lowlevel.checkpoint()
 
     async def wait_begin(self) -> None:
         """Wait until the source may begin."""

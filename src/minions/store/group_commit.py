@@ -20,12 +20,14 @@ from __future__ import annotations
 import abc
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal
 
 import outcome
 import trio
 
 from minions.errors import InternalError, StoreError
+from minions.store.commit_thread import CommitThread
 from minions.store.port import (
     Durability,
     Notify,
@@ -77,7 +79,7 @@ class QueuedStore(StateStore):
         self._max_record = max_record
         self._inline = inline
         self._heeding: list[Notify] = [notify] if notify is not None else []
-        self._limiter = trio.CapacityLimiter(1)
+        self._thread = CommitThread()
         self._queue: list[Entry] = []
         # How many entries the writer has taken so far.  Invariant: the entry at
         # index i of the queue has the number _taken + i.
@@ -195,6 +197,8 @@ class QueuedStore(StateStore):
                 self._closing = True
                 self._abandon(exc)
                 raise
+            finally:
+                self._thread.close()
 
     async def _serve(self, nursery: trio.Nursery) -> None:
         if self._queue:
@@ -211,8 +215,11 @@ class QueuedStore(StateStore):
             await trio.lowlevel.wait_task_rescheduled(_never)
 
     def _take(self) -> tuple[list[Entry], int]:
-        batch = self._queue[:_MAX_BATCH]
-        del self._queue[:_MAX_BATCH]
+        if len(self._queue) <= _MAX_BATCH:
+            batch, self._queue = self._queue, []
+        else:
+            batch = self._queue[:_MAX_BATCH]
+            del self._queue[:_MAX_BATCH]
         first = self._taken
         self._taken += len(batch)
         if self._withdrawn:
@@ -251,7 +258,7 @@ class QueuedStore(StateStore):
         if self._inline or (self._durability != "fsync" and count <= _MAX_INLINE):
             self._commit(batch)
         else:
-            await trio.to_thread.run_sync(self._commit, batch, limiter=self._limiter)
+            await self._thread.run(partial(self._commit, batch))
 
     def _release(self, batch: list[Entry], nursery: trio.Nursery) -> None:
         entries = iter(batch)

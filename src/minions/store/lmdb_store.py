@@ -236,14 +236,18 @@ class LmdbStore(QueuedStore):
             if self._total is not None:
                 self._total.write(txn, self._dbs, last)
                 return
-            put, delete = txn.put, txn.delete
             for space, values in last.items():
                 db = self._dbs[space]
-                for key, value in values.items():
-                    if value is None:
-                        delete(key, db=db)
-                    else:
-                        put(key, value, db=db)
+                puts = [
+                    (key, value) for key, value in values.items() if value is not None
+                ]
+                if puts:
+                    with txn.cursor(db) as cursor:
+                        cursor.putmulti(puts)
+                if len(puts) < len(values):
+                    for key, value in values.items():
+                        if value is None:
+                            txn.delete(key, db=db)
 
     def _recover(self, error: Exception) -> bool:
         env = self._env
