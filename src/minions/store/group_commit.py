@@ -43,8 +43,10 @@ Entry = tuple[Sequence[Write], Callable[[], None] | None]
 # At most this many calls share a commit: their release is one stretch of work in
 # the event loop, and LMDB's list of dirty pages is finite.
 _MAX_BATCH = 16_384
-# A commit without a flush is shorter than the way to a thread and back up to here.
-_MAX_INLINE = 64
+# Writes without a flush that are made in the event loop: about a millisecond.  A
+# thread takes longer: LMDB's binding gives the interpreter away at each of them, and
+# a loop that is busy is slow to give it back.
+_MAX_INLINE = 512
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
 
