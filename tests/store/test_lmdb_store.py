@@ -20,6 +20,7 @@ import trio.testing
 
 from minions.errors import InternalError, StoreError, StoreFullError
 from minions.store import Keyspace, open_lmdb_store
+from minions.store.commit_thread import CommitThread
 from minions.store.group_commit import Entry
 from minions.store.lmdb_store import LmdbStore
 
@@ -107,10 +108,10 @@ async def test_a_write_that_was_taken_returns(
 ) -> None:
     """Cancelled or done, never both: here the commit is under way."""
     taken, go = trio.Event(), threading.Event()
-    commit = LmdbStore._commit
+    commit, token = LmdbStore._commit, trio.lowlevel.current_trio_token()
 
     def slow(store: LmdbStore, batch: Sequence[Entry]) -> None:
-        trio.from_thread.run_sync(taken.set)
+        token.run_sync_soon(taken.set)
         go.wait()
         commit(store, batch)
 
@@ -315,6 +316,7 @@ async def test_under_another_clock_no_thread_is_used(
         raise AssertionError("a thread")
 
     monkeypatch.setattr(trio.to_thread, "run_sync", refuse)
+    monkeypatch.setattr(CommitThread, "run", refuse)
     async with open_lmdb_store(folder) as store:
         await store.write([(RECORD, b"%d" % n, b"1") for n in range(100)])
 
@@ -323,7 +325,7 @@ async def test_under_another_clock_no_thread_is_used(
 
 @pytest.mark.parametrize(
     ("durability", "count", "threaded"),
-    [("fsync", 1, True), ("async", 64, False), ("async", 65, True)],
+    [("fsync", 1, True), ("async", 512, False), ("async", 513, True)],
 )
 async def test_only_a_flush_or_many_writes_take_a_thread(
     folder: Path,

@@ -160,7 +160,7 @@ class Intake:
         try:
             self.ledger.store.write_nowait(call.writes, call.accepted)
         except BaseException as exc:
-            self._undo(call, exc)
+            _undo(self, call, exc)
             raise
 
     @trio.lowlevel.enable_ki_protection
@@ -209,7 +209,7 @@ class Intake:
         try:
             await self.ledger.store.write(call.writes)
         except BaseException as exc:
-            self._undo(call, exc)
+            _undo(self, call, exc)
             raise
         if call.position is not None:
             self.position = call.position
@@ -268,13 +268,14 @@ class Intake:
                 ids.append(work.id)
             call.ids.append(tuple(ids))
 
-    def _undo(self, call: Call, exc: BaseException) -> None:
-        """Give the places back: the write never happened."""
-        call.withdraw()
-        if self.event_ids is not None:
-            self.event_ids.undo()
-        if isinstance(exc, SnapshotError):
-            raise SnapshotError(f"{self.pipeline}: {exc}") from exc
+
+def _undo(intake: Intake, call: Call, exc: BaseException) -> None:
+    """Give the places back: the write never happened."""
+    call.withdraw()
+    if intake.event_ids is not None:
+        intake.event_ids.undo()
+    if isinstance(exc, SnapshotError):
+        raise SnapshotError(f"{intake.pipeline}: {exc}") from exc
 
 
 def _rejected(table: WorkTable, notify: Callable[[Notice], None]) -> None:
