@@ -298,8 +298,9 @@ async def test_restarts_keep_nothing_of_earlier_lives(
         await gru.stop()
 
 
-async def test_sixty_grus_leave_nothing(autojump_clock: MockClock) -> None:
-    before, after = await compare(each_in_a_gru_of_its_own(None, 1), 20, 60)
+async def test_a_hundred_grus_leave_nothing(autojump_clock: MockClock) -> None:
+    # The first ones warm the interpreter up.
+    before, after = await compare(each_in_a_gru_of_its_own(None, 1), 60, 100)
 
     assert after.blocks - before.blocks < MOST_BLOCKS
 
