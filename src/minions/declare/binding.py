@@ -225,7 +225,7 @@ class WorkflowCell:
         raise NotImplementedError
 
 
-current_workflow: ContextVar[WorkflowCell] = ContextVar("minions_workflow")
+current_workflow: ContextVar[WorkflowCell | None] = ContextVar("minions_workflow")
 
 
 def workflow_of(minion: object, member: str) -> WorkflowCell:

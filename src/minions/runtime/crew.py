@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from operator import is_
 from typing import Any
 
 import outcome
@@ -40,6 +41,17 @@ __all__ = ["Crew"]
 _MOST_IDLE = 256
 # Steps in one turn of a worker, after which all other tasks have theirs.
 _STEPS_IN_A_ROW = 256
+# Of whom we work for, and on which workflow: values that are compared by identity.
+_OUR_VARIABLES = 2
+
+
+def _is_same(one: Context, other: Context) -> bool:
+    """Say whether nobody has set a variable in one of these, to whatever value.
+
+    Values are told apart by identity: what is equal need not be the same, and some
+    cannot be compared.
+    """
+    return len(one) == len(other) and all(map(is_, one.values(), other.values()))
 
 
 class Crew:
@@ -73,13 +85,17 @@ class Crew:
         # Set when it begins.
         self._nursery: trio.Nursery | None = None
         self._walker: Walker | None = None
+        # What each step begins with, and whether only variables of ours are in it.
         self._context = Context()
+        self._is_bare = False
 
     def begin(self, minion: Any, nursery: trio.Nursery, outage: float) -> None:
         """Begin to work, after *outage* seconds in which something was down."""
         self._nursery = nursery
         self._context = self._desk.context.copy()
         self._context.run(work_for, self._incarnation)
+        self._context.run(current_workflow.set, None)
+        self._is_bare = len(self._context) == _OUR_VARIABLES
         self._scheduler.begin(minion, nursery, self)
         self._walker = Walker(minion, self._desk, self._judge, self._go_on)
         table = self._table
@@ -160,13 +176,15 @@ class Crew:
                 self._call_in()
                 self._burst = min(2 * self._burst, _MOST_IDLE)
             task.name = work.id
-            before = await self._go(work, scope)
+            await self._go(work, scope)
             if work.is_cancelled and scope.cancel_called:
                 return
             steps += 1
-            if before is not None and copy_context() != before:
+            current_workflow.set(None)
+            now, fresh = copy_context(), self._context
+            if now != fresh if self._is_bare else not _is_same(now, fresh):
                 # Nothing of one step is seen in another one.
-                task.context = self._context.copy()
+                task.context = fresh.copy()
                 await trio.lowlevel.cancel_shielded_checkpoint()
             elif steps % _STEPS_IN_A_ROW == 0:
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -183,11 +201,11 @@ class Crew:
             self._rest(work)
         return self._scheduler.take()
 
-    async def _go(self, work: Work, scope: trio.CancelScope) -> Context | None:
-        """Run one step; return the context in which it began, if it did."""
+    async def _go(self, work: Work, scope: trio.CancelScope) -> None:
+        """Run one step."""
         assert self._walker is not None
         is_suspect, goes_on = work.record.crash_count > 0, False
-        work.scope, before = scope, None
+        work.scope = scope
         try:
             if not work.saved:  # its incarnation ended before the disk was done
                 await self._desk.ledger.store.barrier()
@@ -195,7 +213,6 @@ class Crew:
                 self._judge.interrupted(work, None)
             elif (cell := self._walker.cell_of(work)) is not None:
                 current_workflow.set(cell)
-                before = copy_context()
                 goes_on = await self._walker.step(cell)
         except trio.Cancelled:
             self._judge.interrupted(work, None)
@@ -206,7 +223,6 @@ class Crew:
                 self.dispatch()
             if not goes_on:
                 self._rest(work)
-        return before
 
     def _go_on(self, work: Work) -> None:
         """Hear that the last step of a workflow is on disk."""

@@ -5,6 +5,7 @@ In the order of arrival, as far as keys, suspicion, pacing and ``max_in_flight``
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from minions.declare.specification import MinionSpec
@@ -76,8 +77,8 @@ class Scheduler:
         try:
             key = work.key or work.record.key
             if key is None:
-                event = self._desk.codecs.event_of(work)
-                key = key_bytes(call_user_sync(self._minion.key, event))
+                # What it sets is not seen in the step that follows.
+                key = copy_context().run(self._compute_key, work)
         except BaseException as exc:  # noqa: BLE001  # the user's, or undecodable data
             if self._group.leave_if_exit(exc):
                 table.put_back(work)
@@ -91,6 +92,10 @@ class Scheduler:
         table.queued += 1
         table.cold.tell_room()  # who holds the key may be one of those that are due
         return False
+
+    def _compute_key(self, work: Work) -> bytes:
+        event = self._desk.codecs.event_of(work)
+        return key_bytes(call_user_sync(self._minion.key, event))
 
     def cleared(self, work: Work) -> bool:
         """Hear that a suspect has ended a step, or runs no longer.

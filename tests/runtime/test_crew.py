@@ -1,0 +1,152 @@
+"""The workers of a minion: who comes, what they see, and what they leave behind."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, ClassVar
+
+import attrs
+import pytest
+from trio.testing import MockClock
+
+from minions import Minion, Pipeline, minion_step, open_gru
+
+
+@attrs.frozen
+class Number:
+    value: int
+
+
+@attrs.define
+class Memory:
+    count: int = 0
+
+
+log: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def fresh_log() -> None:
+    log.clear()
+
+
+class Numbers(Pipeline[Number]):
+    """Hands over the numbers below ``count`` at once, and is exhausted."""
+
+    count: ClassVar[int] = 0
+
+    async def run(self) -> None:
+        await self.emit_many([Number(value) for value in range(self.count)])
+
+
+async def run_all(minion: type, count: int) -> None:
+    """Run as many workflows, all of which are there at once."""
+    Numbers.count = count
+    async with open_gru(None) as gru:
+        await gru.start_minion(minion, Numbers)
+
+
+# What one step sets, no other one sees.
+
+
+class NeverCompared:
+    """Stands for values whose comparison is no truth, as that of arrays."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("expected that nobody compares this")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+place: ContextVar[Any] = ContextVar("place", default=None)
+
+
+class Looks(Minion[Number, Memory]):
+    lives: ClassVar[int] = 0
+
+    async def startup(self) -> None:
+        Looks.lives += 1
+
+    @minion_step
+    async def first(self) -> None:
+        log.append(place.get())
+        place.set(self.another())
+
+    @minion_step
+    async def second(self) -> None:
+        log.append(place.get())
+
+    def another(self) -> object:
+        return "another"
+
+
+class SetsEqual(Looks):
+    def another(self) -> object:
+        return []
+
+
+class SetsWhatIsNeverCompared(Looks):
+    def another(self) -> object:
+        return NeverCompared()
+
+
+@pytest.mark.parametrize(
+    ("minion", "value"),
+    [
+        (Looks, None),
+        (Looks, "one"),
+        (SetsEqual, []),
+        (SetsWhatIsNeverCompared, NeverCompared()),
+    ],
+)
+async def test_steps_see_the_variables_of_their_start(
+    autojump_clock: MockClock, minion: type, value: object
+) -> None:
+    Looks.lives = 0
+    token = place.set(value)
+    await run_all(minion, 3)
+    place.reset(token)
+
+    assert (Looks.lives, len(log)) == (1, 6)
+    assert all(found is value for found in log)
+
+
+class Keyed(Looks):
+    def key(self, event: Number) -> int:
+        place.set(f"the key of {event.value}")
+        return event.value
+
+
+@attrs.define
+class Marked:
+    """Leaves a trace in the context variables of whoever makes the first one."""
+
+    made: ClassVar[list[None]] = []
+
+    def __attrs_post_init__(self) -> None:
+        if not self.made:
+            self.made.append(None)
+            place.set("made")
+
+
+class Makes(Minion[Number, Marked]):
+    async def startup(self) -> None:
+        Marked.made.clear()
+
+    @minion_step
+    async def only(self) -> None:
+        log.append(place.get())
+
+
+async def test_steps_do_not_see_what_keys_have_set(autojump_clock: MockClock) -> None:
+    await run_all(Keyed, 3)
+
+    assert log == [None] * 6
+
+
+async def test_steps_do_not_see_what_the_context_of_another_has_set(
+    autojump_clock: MockClock,
+) -> None:
+    await run_all(Makes, 3)
+
+    assert log == ["made", None, None]
