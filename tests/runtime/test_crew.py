@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import attrs
 import pytest
+import trio
 from trio.testing import MockClock
 
-from minions import Minion, Pipeline, minion_step, open_gru
+from minions import GoTo, Minion, Pipeline, minion_step, open_gru
 
 
 @attrs.frozen
@@ -150,3 +152,92 @@ async def test_steps_do_not_see_what_the_context_of_another_has_set(
     await run_all(Makes, 3)
 
     assert log == ["made", None, None]
+
+
+# Who comes, and how often.
+
+
+class Turns(trio.abc.Instrument):
+    """Counts turns of the loop, and workers that have come."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.workers = 0
+
+    def after_io_wait(self, timeout: float) -> None:
+        self.turns += 1
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        self.workers += "Crew._run" in task.name
+
+
+class Blocks(Minion[Number, Memory]):
+    """Ends when the test says so."""
+
+    free: ClassVar[trio.Event]
+    last: ClassVar[int] = 0
+
+    @minion_step
+    async def only(self) -> None:
+        if not log:
+            log.append("first")
+            self.turns.turns = 0
+        type(self).last = self.turns.turns
+        log.append(self.event.value)
+        if len(log) > 1000:
+            self.free.set()
+        await self.free.wait()
+
+    turns: ClassVar[Turns] = Turns()
+
+
+async def test_a_thousand_steps_that_wait_begin_within_few_turns(
+    autojump_clock: MockClock,
+) -> None:
+    Blocks.free = trio.Event()
+    trio.lowlevel.add_instrument(Blocks.turns)
+    await run_all(Blocks, 1000)
+    trio.lowlevel.remove_instrument(Blocks.turns)
+
+    assert sorted(log[1:]) == [*range(1000)]
+    # 1 + 1 + 2 + 4 + ... + 256 are 512, and twice 256 more.
+    assert Blocks.last <= 12
+    assert Blocks.turns.workers <= 1100
+
+
+class Computes(Minion[Number, Memory]):
+    """Never waits, and goes round and round."""
+
+    rounds: ClassVar[int] = 1
+
+    @minion_step
+    async def again(self) -> GoTo | None:
+        log.append(self.event.value)
+        self.context.count += 1
+        return GoTo("again") if self.context.count < self.rounds else None
+
+
+@pytest.mark.parametrize(("count", "rounds"), [(1000, 1), (100, 20), (1, 2000)])
+async def test_steps_that_never_wait_let_others_work(
+    autojump_clock: MockClock, count: int, rounds: int
+) -> None:
+    Computes.rounds = rounds
+    turns = Turns()
+    trio.lowlevel.add_instrument(turns)
+    seen = [0]
+
+    async def watch() -> None:
+        while True:
+            seen.append(len(log))
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await run_all(Computes, count)
+        nursery.cancel_scope.cancel()
+    trio.lowlevel.remove_instrument(turns)
+
+    assert len(log) == count * rounds
+    # 256 before its turn, and as many behind it.
+    assert max(later - earlier for earlier, later in pairwise(seen)) <= 512
+    assert turns.workers <= 3

@@ -39,7 +39,7 @@ __all__ = ["Crew"]
 
 
 _MOST_IDLE = 256
-# Steps in one turn of a worker, after which all other tasks have theirs.
+# Steps of all workers, after which all other tasks have their turn.
 _STEPS_IN_A_ROW = 256
 # Of whom we work for, and on which workflow: values that are compared by identity.
 _OUR_VARIABLES = 2
@@ -81,6 +81,9 @@ class Crew:
         # called at once.
         self._coming = 0
         self._burst = 1
+        # Steps since all other tasks had their turn, and whether they have it now.
+        self._steps = 0
+        self._is_resting = False
         self._is_closed = False
         # Set when it begins.
         self._nursery: trio.Nursery | None = None
@@ -120,7 +123,7 @@ class Crew:
         for work in [*self._table.works.values()]:
             if work.state == "running":
                 self._judge.interrupted(work, None)
-                self._rest(work)
+                self._release(work)
 
     def disband(self) -> None:
         """Put all back that waits here: the minion has gone."""
@@ -145,11 +148,6 @@ class Crew:
                 assert self._nursery is not None
                 self._context.run(self._nursery.start_soon, self._run)
 
-    def _dismiss(self) -> None:
-        """Let the workers go that wait, but for one: nothing is left."""
-        while len(self._idle) > 1:
-            trio.lowlevel.reschedule(self._idle.pop(), outcome.Value(False))
-
     # Working.
 
     @trio.lowlevel.enable_ki_protection
@@ -170,8 +168,8 @@ class Crew:
 
     async def _serve(self, task: trio.lowlevel.Task, scope: trio.CancelScope) -> None:
         """Run steps until none is ready, or this worker is cancelled."""
-        steps = 0
         while (work := self._take()) is not None:
+            self._steps += 1
             if not self._coming and (self._line or self._scheduler.may_take()):
                 self._call_in()
                 self._burst = min(2 * self._burst, _MOST_IDLE)
@@ -179,26 +177,35 @@ class Crew:
             await self._go(work, scope)
             if work.is_cancelled and scope.cancel_called:
                 return
-            steps += 1
             current_workflow.set(None)
             now, fresh = copy_context(), self._context
-            if now != fresh if self._is_bare else not _is_same(now, fresh):
+            is_worn = now != fresh if self._is_bare else not _is_same(now, fresh)
+            if is_worn:
                 # Nothing of one step is seen in another one.
                 task.context = fresh.copy()
+            if self._steps >= _STEPS_IN_A_ROW and not self._is_resting:
+                await self._rest()
+            elif is_worn:
                 await trio.lowlevel.cancel_shielded_checkpoint()
-            elif steps % _STEPS_IN_A_ROW == 0:
-                await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _rest(self) -> None:
+        """Let all other tasks have a turn; no step begins meanwhile."""
+        self._is_resting, self._burst = True, 1  # steps do not wait here
+        self._coming += 1
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        self._coming -= 1
+        self._is_resting, self._steps = False, 0
 
     def _take(self) -> Work | None:
         """Return whose next step is to run."""
-        if self._judge.is_interrupting or self._is_closed:
+        if self._is_resting or self._judge.is_interrupting or self._is_closed:
             return None
         while self._line:
             work = self._line.popleft()
             if work.is_cancelled or not self._table.is_paused:
                 return work
             self._table.put_back(work)
-            self._rest(work)
+            self._release(work)
         return self._scheduler.take()
 
     async def _go(self, work: Work, scope: trio.CancelScope) -> None:
@@ -222,7 +229,7 @@ class Crew:
             if is_suspect and self._scheduler.cleared(work):
                 self.dispatch()
             if not goes_on:
-                self._rest(work)
+                self._release(work)
 
     def _go_on(self, work: Work) -> None:
         """Hear that the last step of a workflow is on disk."""
@@ -230,14 +237,16 @@ class Crew:
             self._line.append(work)
             self.dispatch()
 
-    def _rest(self, work: Work) -> None:
+    def _release(self, work: Work) -> None:
         """Hear that a workflow goes on no more, or not from here."""
         work.cell = None
         self._table.running -= 1
         if self._table.running == 0:
             self._on_idle()
         if not self._table.works:
-            self._dismiss()
+            # Nothing is left: one worker may wait for more.
+            while len(self._idle) > 1:
+                trio.lowlevel.reschedule(self._idle.pop(), outcome.Value(False))
 
     async def _wait(self, task: trio.lowlevel.Task) -> bool:
         """Wait until this worker is called; return whether it is to go on."""
