@@ -241,3 +241,27 @@ async def test_steps_that_never_wait_let_others_work(
     # 256 before its turn, and as many behind it.
     assert max(later - earlier for earlier, later in pairwise(seen)) <= 512
     assert turns.workers <= 3
+
+
+class WaitsForTheLast(Minion[Number, Memory]):
+    """The first one goes round until the last one has ended, or for too long."""
+
+    @minion_step
+    async def again(self) -> GoTo | None:
+        self.context.count += 1
+        if self.event.value:
+            log.append(self.event.value)
+        elif len(log) < 99 and self.context.count < 10_000:
+            return GoTo("again")
+        else:
+            log.append(self.context.count)
+        return None
+
+
+async def test_steps_that_never_wait_let_new_ones_begin(
+    autojump_clock: MockClock,
+) -> None:
+    await run_all(WaitsForTheLast, 100)
+
+    assert log[:99] == [*range(1, 100)]
+    assert log[99] < 1000

@@ -41,6 +41,8 @@ __all__ = ["Crew"]
 _MOST_IDLE = 256
 # Steps of all workers, after which all other tasks have their turn.
 _STEPS_IN_A_ROW = 256
+# One step of so many is that of a new workflow, if there are any.
+_NEW_EVERY = 8
 # Of whom we work for, and on which workflow: values that are compared by identity.
 _OUR_VARIABLES = 2
 
@@ -200,6 +202,12 @@ class Crew:
         """Return whose next step is to run."""
         if self._is_resting or self._judge.is_interrupting or self._is_closed:
             return None
+        if self._steps % _NEW_EVERY == 0:
+            # Who is taken up comes behind the line, and one that goes round without
+            # waiting keeps the line full.
+            work = self._scheduler.take()
+            if work is not None:
+                return work
         while self._line:
             work = self._line.popleft()
             if work.is_cancelled or not self._table.is_paused:
