@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -30,6 +31,10 @@ log: list[Any] = []
 @pytest.fixture(autouse=True)
 def fresh_log() -> None:
     log.clear()
+
+
+class Source(Pipeline[Number]):
+    pass
 
 
 class Numbers(Pipeline[Number]):
@@ -265,3 +270,33 @@ async def test_steps_that_never_wait_let_new_ones_begin(
 
     assert log[:99] == [*range(1, 100)]
     assert log[99] < 1000
+
+
+# What goes wrong.
+
+
+class HasPartial(Minion[Number, Memory]):
+    async def startup(self) -> None:
+        self.only = partial(self.wait, 9)  # type: ignore[method-assign]
+
+    async def wait(self, seconds: float) -> None:
+        log.append(self.event.value)
+        await trio.sleep(seconds)
+
+    @minion_step(timeout=1)
+    async def only(self) -> None:
+        """Be what the instance puts another function in the place of."""
+
+
+async def test_a_step_that_is_no_plain_function_has_its_time(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_gru(None) as gru:
+        await gru.start_minion(HasPartial, Source)
+        (workflow,) = await gru.emit(Source, Number(1))
+        assert workflow is not None
+        ended = await gru.workflows.wait(workflow)
+        await gru.stop()
+
+    assert "step 'only': expected it to end within its timeout of 1 s" in ended.reason
+    assert log == [1]

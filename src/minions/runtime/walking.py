@@ -48,7 +48,7 @@ class Walker:
         self._table = desk.table
         self._ledger = desk.ledger
         self._calls: dict[str, Callable[[], Awaitable[object]]] = {
-            name: _call_of(getattr(minion, name), spec.timeout)
+            name: _call_of(name, getattr(minion, name), spec.timeout)
             for name, spec in self._steps.specs.items()
         }
 
@@ -227,19 +227,19 @@ class Walker:
 
 
 def _call_of(
-    function: Callable[[], Any], limit: float | None
+    step: str, function: Callable[[], Any], limit: float | None
 ) -> Callable[[], Awaitable[object]]:
     if limit is None:
         return partial(call_user, function)
-    return partial(_call_within, limit, function)
+    return partial(_call_within, limit, step, function)
 
 
-async def _call_within(limit: float, function: Callable[[], Any]) -> object:
+async def _call_within(limit: float, step: str, function: Callable[[], Any]) -> object:
     """Call a step that has failed when its time is over."""
     # One that ends in the same moment has ended.
     with trio.move_on_after(limit):
         return await call_user(function)
     raise trio.TooSlowError(
-        f"step {function.__name__!r}: expected it to end within its timeout of"
+        f"step {step!r}: expected it to end within its timeout of"
         f" {limit:g} s, found that it still ran; it was cancelled"
     )
