@@ -13,6 +13,10 @@ import trio
 from trio.testing import MockClock
 
 from minions import GoTo, Minion, Pipeline, minion_step, open_gru
+from minions.runtime.gru import Gru
+from minions.runtime.judging import Judge
+from minions.runtime.table import WorkTable
+from minions.runtime.work import Work
 
 
 @attrs.frozen
@@ -273,6 +277,38 @@ async def test_steps_that_never_wait_let_new_ones_begin(
 
 
 # What goes wrong.
+
+
+def table_of(gru: Gru) -> WorkTable:
+    (table,) = gru._subscriptions.tables.values()  # noqa: SLF001  # its counters
+    return table
+
+
+class Fails(Minion[Number, Memory]):
+    @minion_step
+    async def only(self) -> None:
+        log.append(self.event.value)
+        raise ValueError("a failure")
+
+
+async def test_a_defect_of_ours_costs_a_life_and_no_place(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted once is who was interrupted by it."""
+    really = Judge.failed
+
+    def fail(judge: Judge, work: Work, exc: BaseException) -> None:
+        monkeypatch.setattr(Judge, "failed", really)
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Judge, "failed", fail)
+    async with open_gru(None) as gru:
+        Numbers.count = 1
+        await gru.start_minion(Fails, Numbers)
+        table = table_of(gru)
+
+    assert log == [0, 0]
+    assert (table.running, len(table.quarantined), table.works) == (0, 1, {})
 
 
 class HasPartial(Minion[Number, Memory]):

@@ -229,7 +229,7 @@ class Crew:
             elif (cell := self._walker.cell_of(work)) is not None:
                 current_workflow.set(cell)
                 goes_on = await self._walker.step(cell)
-        except trio.Cancelled:
+        except BaseException:  # cancelled, or a defect of ours: it has no outcome
             self._judge.interrupted(work, None)
             raise
         finally:
