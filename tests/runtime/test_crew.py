@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
 from itertools import pairwise
@@ -10,13 +11,26 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from minions import GoTo, Minion, Pipeline, minion_step, open_gru
+from minions import (
+    Backoff,
+    GoTo,
+    GruOptions,
+    Minion,
+    Pipeline,
+    Resource,
+    Restart,
+    minion_step,
+    open_gru,
+)
+from minions.notices import WorkflowInterrupted
 from minions.runtime.gru import Gru
 from minions.runtime.judging import Judge
+from minions.runtime.orchestration import Orchestration
 from minions.runtime.table import WorkTable
 from minions.runtime.work import Work
+from minions.testing.faults import Fault, Faults, open_faulty_store
 
 
 @attrs.frozen
@@ -280,7 +294,7 @@ async def test_steps_that_never_wait_let_new_ones_begin(
 
 
 def table_of(gru: Gru) -> WorkTable:
-    (table,) = gru._subscriptions.tables.values()  # noqa: SLF001  # its counters
+    (table,) = gru._subscriptions.tables.values()  # its counters
     return table
 
 
@@ -336,3 +350,180 @@ async def test_a_step_that_is_no_plain_function_has_its_time(
 
     assert "step 'only': expected it to end within its timeout of 1 s" in ended.reason
     assert log == [1]
+
+
+# A commit that is on its way.
+
+
+class OneIsHeld(Minion[Number, Memory]):
+    """The first of two ends a step while the disk is full; the second one waits."""
+
+    faults: ClassVar[Faults]
+
+    @minion_step
+    async def first(self) -> None:
+        log.append(self.event.value)
+        if self.event.value == 0:
+            self.faults.standing = Fault()
+        else:
+            await trio.sleep(5)
+
+    @minion_step
+    async def second(self) -> None:
+        log.append(f"second {self.event.value}")
+
+
+async def test_a_cancel_between_two_steps_reaches_nobody_else(
+    autojump_clock: MockClock,
+) -> None:
+    """The worker of the one works for the other by then."""
+    OneIsHeld.faults, Numbers.count = Faults(), 2
+    async with (
+        open_faulty_store(None, faults=OneIsHeld.faults) as store,
+        open_gru(store, options=GruOptions(keep=100)) as gru,
+        trio.open_nursery() as nursery,
+    ):
+        await gru.start_minion(OneIsHeld, Numbers)
+        await trio.sleep(1)
+        (first, second) = [work.id for work in table_of(gru).works.values()]
+        nursery.start_soon(gru.workflows.cancel, first)
+        await trio.sleep(1)
+        OneIsHeld.faults.standing = None
+        assert (await gru.workflows.wait(second)).state == "done"
+        assert (await gru.workflows.wait(first)).state == "cancelled"
+
+    assert log == [0, 1, "second 1"]
+
+
+class OneAtATime(Minion[Number, Memory]):
+    max_in_flight = 1
+
+    @minion_step
+    async def only(self) -> None:
+        log.append(self.event.value)
+        if self.event.value == 0:
+            await trio.sleep_forever()
+
+
+async def test_a_worker_that_ends_by_a_cancel_leaves_nobody_alone(
+    autojump_clock: MockClock,
+) -> None:
+    Numbers.count = 2
+    async with open_gru(None) as gru:
+        await gru.start_minion(OneAtATime, Numbers)
+        await trio.sleep(1)
+        assert log == [0]
+        await gru.workflows.cancel(next(iter(table_of(gru).works.values())).id)
+
+    assert log == [0, 1]
+
+
+# The ends of a life while a commit is on its way.
+
+
+class Lost(Resource):
+    end: ClassVar[trio.Event]
+
+    async def run(self) -> None:
+        await self.end.wait()
+        Lost.end = trio.Event()
+        raise RuntimeError("lost")
+
+
+class TwoSteps(Minion[Number, Memory]):
+    restart = Restart(backoff=Backoff(base=0.01))
+    lost: Lost
+    end: ClassVar[trio.Event]
+    go: ClassVar[trio.Event]
+
+    async def run(self) -> None:
+        await self.end.wait()
+        type(self).end = trio.Event()
+        raise RuntimeError("crashed")
+
+    @minion_step
+    async def first(self) -> None:
+        await self.go.wait()
+        log.append(("first", self.event.value, self.context.count))
+        self.context.count += 1
+
+    @minion_step
+    async def second(self) -> None:
+        log.append(("second", self.event.value, self.context.count))
+        self.context.count += 1
+
+
+async def crash(gru: Gru, running: Orchestration) -> None:
+    TwoSteps.end.set()
+
+
+async def lose(gru: Gru, running: Orchestration) -> None:
+    Lost.end.set()
+
+
+async def restart(gru: Gru, running: Orchestration) -> None:
+    await gru.restart(TwoSteps)
+
+
+async def cut_over(gru: Gru, running: Orchestration) -> None:
+    await running.stop("cutover")
+    await gru.start_minion(TwoSteps, Source)
+
+
+async def pause(gru: Gru, running: Orchestration) -> None:
+    await running.stop("pause")
+    await gru.start_minion(TwoSteps, Source)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 20])
+@pytest.mark.parametrize("end", [crash, lose, restart, cut_over, pause])
+async def test_a_life_ends_while_a_commit_is_on_its_way(
+    autojump_clock: MockClock,
+    end: Callable[[Gru, Orchestration], Awaitable[None]],
+    seconds: float,
+) -> None:
+    """The disk comes back before the grace is over, or long after that."""
+    TwoSteps.end, TwoSteps.go, Lost.end = trio.Event(), trio.Event(), trio.Event()
+    faults, interrupted = Faults(), list[str]()
+    async with (
+        open_faulty_store(None, faults=faults) as store,
+        open_gru(store, options=GruOptions(grace=2, keep=1000)) as gru,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def listen() -> None:
+            async for notice in gru.notices():
+                if isinstance(notice, WorkflowInterrupted):
+                    interrupted.append(notice.workflow)
+
+        nursery.start_soon(listen)
+        running = await gru.start_minion(TwoSteps, Source)
+        ids = [
+            workflow
+            for value in range(3)
+            for workflow in await gru.emit(Source, Number(value))
+            if workflow is not None
+        ]
+        faults.standing = Fault()
+        TwoSteps.go.set()
+        await wait_all_tasks_blocked()
+        nursery.start_soon(end, gru, running)
+        await trio.sleep(seconds)
+        if end not in (restart, pause) or seconds > 2:
+            assert len(interrupted) == 3
+        nursery.start_soon(gru.workflows.cancel, ids[2])
+        await trio.sleep(0.5)
+        assert {step for step, *_ in log} == {"first"}
+        faults.standing = None
+        for workflow in ids:
+            ended = await gru.workflows.wait(workflow)
+            assert ended.state == ("cancelled" if workflow == ids[2] else "done")
+        assert table_of(gru).running == 0
+        nursery.cancel_scope.cancel()
+        await gru.stop()
+
+    assert sorted(log) == [
+        *[("first", value, 0) for value in range(3)],
+        *[("second", value, 1) for value in range(2)],
+    ]
+    assert len(interrupted) == len(set(interrupted))
