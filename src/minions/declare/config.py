@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import json
 import os
-import tomllib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,8 +69,15 @@ def load_config(
         raise ConfigError(f"{where}: {_explain(exc, config_type, data)}") from exc
 
 
+def _load_toml(text: str) -> object:
+    # With the first file: most programs have none.
+    import tomllib  # noqa: PLC0415  # see above
+
+    return tomllib.loads(text)
+
+
 def _read(path: Path, where: str) -> object:
-    readers: dict[str, Any] = {".toml": tomllib.loads, ".json": json.loads}
+    readers: dict[str, Any] = {".toml": _load_toml, ".json": json.loads}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ConfigError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,10 +44,13 @@ _BRIEF = 200
 
 @functools.cache
 def _version() -> str:
-    # Read when it is first needed: reading it costs more than importing us.
+    # Read when it is first needed, and so is the reader imported: each takes longer
+    # than most of our modules.  No end may fail for the lack of it.
     try:
-        return importlib.metadata.version("trio-minions")
-    except importlib.metadata.PackageNotFoundError:
+        from importlib.metadata import version  # noqa: PLC0415  # see above
+
+        return version("trio-minions")
+    except (ImportError, OSError):  # not installed, or no file can be opened
         return ""
 
 
