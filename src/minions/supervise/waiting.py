@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import trio
 
-from minions.supervise.member import Member
+from minions.supervise.member import Member, State
 
 __all__ = ["check_wait"]
 
@@ -16,21 +16,21 @@ def check_wait(members: Mapping[str, Member], awaited: Member) -> None:
 
     A component whose startup or shutdown waits does not come up (again), nor does
     what needs it.  Tasks that a hook has started may wait: whether the hook waits
-    for them cannot be told, since a context manager's outlive its entry.
+    for them cannot be told, since a context manager's outlive its entry.  Nothing is
+    looked for below what is up: all that it needs is up, and runs no such hook.
 
     Raises:
         trio.BusyResourceError: This is the startup or shutdown of that component,
             or of one that it needs, directly or not.
     """
     task = trio.lowlevel.current_task()
-    asking = {m.name for m in members.values() if m.runs_hook_in(task)}
-    if not asking:
-        return
     seen = {awaited.name}
     waiting = [awaited]
     while waiting:
         member = waiting.pop()
-        if member.name in asking:
+        if member.state is State.UP:
+            continue
+        if member.runs_hook_in(task):
             why = "itself" if member is awaited else f"{awaited.name}, which needs it"
             raise trio.BusyResourceError(
                 f"{member.current}: expected startup and shutdown to wait for nothing"
