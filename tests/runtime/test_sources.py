@@ -850,6 +850,30 @@ async def test_starting_refuses_a_subscription_that_nobody_starts(
     assert (seen, other) == ([1], [1])
 
 
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_stop_inside_starting_begins_no_source(
+    folder: Path, autojump_clock: MockClock, *, wait: bool
+) -> None:
+    """It is no start that failed: what was started has ended in order."""
+    Scripted.script = [Number(1)]
+    async with open_gru(folder) as gru, gru.starting():
+        collecting = await gru.start_minion(Collector, Scripted)
+        if wait:
+            await gru.stop()
+        else:
+            gru.ask_stop()
+
+    assert (collecting.status, seen) == ("stopped", [])
+
+    async with open_gru(folder) as gru:
+        async with gru.starting():
+            await gru.start_minion(Collector, Scripted)
+        await trio.sleep(1)
+        await gru.stop()
+
+    assert seen == [1]
+
+
 async def test_a_new_subscription_gets_events_from_the_next_one_on(
     state: State, autojump_clock: MockClock
 ) -> None:

@@ -127,15 +127,17 @@ class Gru:
             StartError: At the end of the block, if the store holds a subscription
                 of a started pipeline that is not started.
 
-        If the block raises, the pipelines stay held until another one ends well.
+        If the block raises, the pipelines stay held until another one ends well.  On
+        a Gru that is stopping by then none begins, and that is no error.
         """
         self._subscriptions.hold()
         well = False
         try:
             yield
-            self._launcher.check_targets()
-            self._subscriptions.check_all_started(self._orchestrations.by_id)
-            well = True
+            if not self._house.is_stopping:
+                self._launcher.check_targets()
+                self._subscriptions.check_all_started(self._orchestrations.by_id)
+                well = True
         finally:
             self._subscriptions.unhold(well=well)
 
