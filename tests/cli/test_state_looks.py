@@ -390,7 +390,50 @@ def test_signals_that_were_not_received_are_read(
     assert set(fit["stay_quarantined"]) == {"w2"}
     assert "a signal of clerks:Go waits for it since" in said
     assert words in said.partition("UTC: ")[2]
-    assert (fit["fits"], fit["quarantined"]) == (2, 1)
+    assert fit["fits"] + len(fit["wait_in_vain"]) == 2
+    assert fit["quarantined"] == 1
+
+
+WAITING = [
+    (r"\bGo\b", "Went", "for ever for a signal of clerks:Go"),
+    (r"Wait\(Go,", "Wait(Job,", "names clerks:Job, so"),
+]
+
+
+@pytest.mark.parametrize("case", WAITING, ids=["renamed", "another"])
+def test_who_waits_for_a_signal_that_nobody_can_send_is_found(
+    say: Say,
+    desk: Path,
+    capsys: pytest.CaptureFixture[str],
+    case: tuple[str, str, str],
+) -> None:
+    old, new, words = case
+    path = desk / "clerks.py"
+    path.write_text(re.sub(old, new, path.read_text()))
+    reload(desk)
+
+    found = say("check", code=1)
+
+    (fit,) = found["orchestrations"].values()
+    assert found["ok"] is False
+    assert set(fit["wait_in_vain"]) == {"w5"}
+    assert words in fit["wait_in_vain"]["w5"]
+    assert (fit["fits"], fit["would_be_quarantined"]) == (2, {})
+    assert main(["check", "--folder", str(desk)]) == 1
+    said = capsys.readouterr().out
+    assert "1 wait in vain" in said
+    assert f"w5: {fit['wait_in_vain']['w5']}" in said
+
+
+def test_a_signal_that_the_attribute_names_can_be_sent(say: Say, desk: Path) -> None:
+    path = desk / "clerks.py"
+    text = path.read_text().replace("Wait(Go,", "Wait(Job,")
+    path.write_text(text.replace("def key(", "signals = (Go,)\n\n    def key(", 1))
+    reload(desk)
+
+    (fit,) = say("check")["orchestrations"].values()
+
+    assert (fit["fits"], fit["wait_in_vain"]) == (3, {})
 
 
 def test_a_migration_of_a_signal_is_told(say: Say, desk: Path) -> None:

@@ -52,6 +52,9 @@ class Fit:
     would_be_quarantined: dict[str, str] = attrs.field(factory=dict)
     """By id: why."""
 
+    wait_in_vain: dict[str, str] = attrs.field(factory=dict)
+    """By id: for which signal, that the minion no longer names."""
+
     quarantined: int = 0
     """Of those in quarantine: they fit, or would after a migration."""
 
@@ -75,7 +78,9 @@ def check(arguments: argparse.Namespace) -> int:
         fits, idle = trio.run(_check, plan, view)
     document = {
         "path": str(place.path),
-        "ok": not any(fit.would_be_quarantined for fit in fits.values()),
+        "ok": not any(
+            fit.would_be_quarantined or fit.wait_in_vain for fit in fits.values()
+        ),
         "orchestrations": {name: attrs.asdict(fit) for name, fit in fits.items()},
         "not_started": idle,
     }
@@ -136,10 +141,24 @@ def _note(
         return
     if held:
         fit.quarantined += 1
+    elif record.state == "waiting" and record.waits not in codecs.signal_names():
+        fit.wait_in_vain[f"w{seq}"] = _unnamed(codecs, record)
     elif migrates:
         fit.migrates += 1
     else:
         fit.fits += 1
+
+
+def _unnamed(codecs: Codecs, record: WorkflowRecord) -> str:
+    """Say why nobody can send the signal that a workflow waits for."""
+    known = ", ".join(codecs.signal_names()) or "none"
+    until = "for ever" if record.until is None else f"until {moment(record.until)} UTC"
+    return (
+        f"{codecs.steps.owner}: it waits {until} for a signal of {record.waits};"
+        " expected a class that a Wait or receive of this minion names, found that it"
+        f" names {known}, so that the signal cannot be sent; name the class in its"
+        " attribute `signals`, or cancel the workflow"
+    )
 
 
 def _try(codecs: Codecs, record: WorkflowRecord) -> bool:
@@ -225,6 +244,8 @@ def _lines(fits: dict[str, Fit], idle: list[str]) -> Iterator[str]:
     for identity, fit in fits.items():
         said = [f"{fit.fits} fit", f"{fit.migrates} migrate"]
         said += [f"{len(fit.would_be_quarantined)} would be quarantined"]
+        if fit.wait_in_vain:
+            said.append(f"{len(fit.wait_in_vain)} wait in vain")
         if fit.quarantined or fit.stay_quarantined:
             said.append(
                 f"of those in quarantine {fit.quarantined} fit and"
@@ -233,7 +254,7 @@ def _lines(fits: dict[str, Fit], idle: list[str]) -> Iterator[str]:
         if fit.unknown:
             said.append(f"{fit.unknown} not read: minions.toml does not start it")
         yield f"{identity or 'not readable'}: {', '.join(said)}"
-        for name, text in fit.would_be_quarantined.items():
+        for name, text in (fit.would_be_quarantined | fit.wait_in_vain).items():
             yield f"  {name}: {text}"
         for name, text in fit.stay_quarantined.items():
             yield f"  {name} (in quarantine): {text}"

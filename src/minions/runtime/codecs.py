@@ -92,6 +92,10 @@ class Codecs:
             self._signals[name] = cls
         return codec
 
+    def signal_names(self) -> list[str]:
+        """Return the names of the classes of which signals may be sent."""
+        return sorted(self._signals)
+
     def check_signal(self, payload: object) -> Codec:
         """Return how a signal is stored.
 
@@ -100,7 +104,7 @@ class Codecs:
         """
         cls = type(payload)
         if self._signals.get(component_identity(cls)) is not cls:
-            known = ", ".join(sorted(self._signals)) or "none"
+            known = ", ".join(self.signal_names()) or "none"
             raise TypeError(
                 f"{self.steps.owner}: expected a signal of a class that a Wait or"
                 f" receive of this minion names, found {payload!r} of"
