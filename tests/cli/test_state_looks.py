@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,17 @@ import pytest
 
 from minions.cli import looking, main
 from minions.cli.rows import Row, stored_rows
+from minions.runtime.keys import key_bytes
 from minions.store import reading
 from minions.store.migrate import FORMAT
-from minions.store.reading import StoreView
+from minions.store.reading import StoreView, open_reader
 from minions.workflow.layout import Keyspace, key_of, mail_key
-from minions.workflow.record import SignalRecord, encode_signal
+from minions.workflow.record import (
+    SignalRecord,
+    decode_record,
+    encode_record,
+    encode_signal,
+)
 
 Say = Callable[..., Any]
 
@@ -260,6 +267,33 @@ def test_an_unknown_id_is_refused(
 ) -> None:
     assert main(["show", workflow, "--folder", str(desk)]) == 2
     assert "minions ls" in capsys.readouterr().err
+
+
+KEYS = [
+    ("c", "c"),
+    (7, 7),
+    (("a", b"b", None), ["a", "0x62", None]),
+    (date(2024, 2, 29), "2024-02-29"),
+    ("long" * 100, re.compile("0x[0-9a-f]{32}")),
+]
+
+
+@pytest.mark.parametrize(("key", "shown"), KEYS, ids=[str(k)[:9] for k, _ in KEYS])
+def test_a_key_is_shown_as_the_minion_returned_it(
+    say: Say, desk: Path, key: object, shown: object
+) -> None:
+    with open_reader(desk / "state") as reader, reader.view() as view:
+        record = decode_record(key_of(4), view.get(Keyspace.COLD, key_of(4)) or b"")
+    record = msgspec.structs.replace(record, key=key_bytes(key))
+    _, value = encode_record(4, record)
+    change(desk / "state", Keyspace.COLD, key_of(4), value)
+
+    found = say("show", "w4")["key"]
+
+    if isinstance(shown, re.Pattern):
+        assert shown.fullmatch(found)
+    else:
+        assert found == shown
 
 
 def test_a_damaged_record_is_shown_as_such(say: Say, desk: Path) -> None:

@@ -125,7 +125,7 @@ def _of_record(seq: int, space: Keyspace, record: WorkflowRecord) -> Portrait:
         accepted_at=iso(record.accepted_at),
         since=iso(record.since or record.accepted_at),
         until=iso(record.until),
-        key=None if record.key is None else _printable(record.key),
+        key=None if record.key is None else _printable_key(record.key),
         waits_for=record.waits,
         problem=record.problem,
         crash_count=record.crash_count,
@@ -165,6 +165,15 @@ def _signals(view: StoreView, seq: int) -> list[dict[str, object]]:
                 }
             )
     return found
+
+
+def _printable_key(data: bytes) -> object:
+    """Return what the minion's ``key`` has returned; of a long one only a hash."""
+    match _printable(data):
+        case [str(), value]:  # stored with the name of its type: 1 is not "1"
+            return value
+        case _:
+            return f"0x{data.hex()}"
 
 
 def _printable(data: bytes) -> object:
