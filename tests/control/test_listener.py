@@ -436,16 +436,23 @@ async def test_what_runs_is_not_forgotten(folder: Path) -> None:
             with pytest.raises(ControlError, match="found that it") as refused:
                 await ask("forget", id=identity, dry=dry)
             assert refused.value.kind == "AlreadyRunningError"
-            with pytest.raises(ControlError, match="there are: none") as unknown:
+            with pytest.raises(ControlError) as unknown:
                 await ask("forget", id="other", dry=dry)
             assert unknown.value.kind == DefinitionError.__name__
+            assert str(unknown.value).endswith(f"there are: {identity} (running)")
 
     async with open_gru(folder):
         owner = await trio.to_thread.run_sync(find_owner, folder)
         assert owner is not None
         for dry in (True, False):
+            other = partial(owner.ask, "forget", id="other", dry=dry)
+            with pytest.raises(ControlError, match=f"there are: {identity}$"):
+                await trio.to_thread.run_sync(other)
             forget = partial(owner.ask, "forget", id=identity, dry=dry)
             assert await trio.to_thread.run_sync(forget) == 1
+        # Its workflow stays, and is no subscription.
+        with pytest.raises(ControlError, match=r"there are: none$"):
+            await trio.to_thread.run_sync(other)
 
 
 async def test_an_owner_that_has_ended_is_named(folder: Path) -> None:

@@ -254,8 +254,14 @@ async def end_subscription(gru: Gru, identity: str, *, dry: bool = False) -> int
         if identity not in idle or not dry:
             await gru.forget(identity)
     except KeyError:
+        # Without a pipeline it has ended its subscription, and has workflows still.
+        there = [
+            name if name in idle else f"{name} ({o.status})"
+            for name, o in seen.items()
+            if o.pipeline
+        ]
         raise DefinitionError(
             f"{identity}: expected the id of a subscription, found none of this name;"
-            f" there are: {', '.join(idle) or 'none'}"
+            f" there are: {', '.join(there) or 'none'}"
         ) from None
     return idle.get(identity, 0)
