@@ -99,12 +99,47 @@ def test_all_are_redriven_or_those_that_are_meant(say: Say, states: States) -> N
     identity = say("ls")["workflows"][0]["orchestration"]
 
     assert say("redrive", "--all", "--reason", "corrupt")["done"] == []
-    assert say("redrive", "--all", "--orchestration", "other")["done"] == []
     dry = say("redrive", "--all", "--reason", "failed", "--dry-run")
     assert (dry["left"], dry["done"]) == (["w2", "w3"], [])
     assert states()["w2"] == "quarantined"
     assert say("redrive", "--all", "--orchestration", identity)["done"] == ["w2", "w3"]
     assert states()["w2"] == states()["w3"] == "ready"
+
+
+@pytest.mark.parametrize("given", ["redrive", "discard", "redrive --dry-run"])
+def test_an_unknown_orchestration_is_refused(
+    say: Say,
+    states: States,
+    desk: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+) -> None:
+    identity = say("ls")["workflows"][0]["orchestration"]
+    command = [*given.split(), "--all", "--folder", str(desk), "--orchestration"]
+
+    assert main([*command, "nope"]) == 2
+
+    said = capsys.readouterr().err
+    assert f"{command[0]} --orchestration nope: expected the id" in said
+    assert said.endswith(f"there are: {identity}\n")
+    assert states() == BEFORE
+
+
+def test_an_orchestration_without_quarantined_workflows_is_known(
+    say: Say, desk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its subscription, or by its other workflows when that was ended."""
+    identity = say("ls")["workflows"][0]["orchestration"]
+    meant = ["redrive", "--all", "--orchestration", identity]
+    say("discard", "--all")
+
+    assert say(*meant)["done"] == []
+    say("forget", identity)
+    assert say(*meant)["done"] == []
+    for workflow in ("w4", "w5", "w6"):
+        say("cancel", workflow)
+    assert main([*meant, "--folder", str(desk)]) == 2
+    assert capsys.readouterr().err.endswith("there are: none\n")
 
 
 def test_all_are_discarded(say: Say, states: States) -> None:

@@ -25,7 +25,7 @@ from minions.runtime.gru import Gru
 from minions.runtime.opening import open_gru
 from minions.runtime.orders import end_subscription
 from minions.runtime.registry import seq_of
-from minions.store.reading import open_reader
+from minions.store.reading import StoreView, open_reader
 from minions.workflow.layout import Keyspace
 
 __all__ = ["cancel", "discard", "forget", "redrive"]
@@ -200,7 +200,8 @@ def _chosen(do: str, arguments: argparse.Namespace, place: Place) -> list[str]:
     """Return the ids that are to be changed.
 
     Raises:
-        RefusedError: A dry run finds that the one is not to be changed.
+        RefusedError: A dry run finds that the one is not to be changed; or the store
+            knows no such orchestration.
     """
     if not _is_all(arguments):
         if getattr(arguments, "reason", None) or getattr(
@@ -215,7 +216,24 @@ def _chosen(do: str, arguments: argparse.Namespace, place: Place) -> list[str]:
         return [arguments.id]
     with open_reader(place.path) as reader, reader.view() as view:
         rows = [*stored_rows(view, "quarantined")]
+        if arguments.orchestration not in {None, *(row.orchestration for row in rows)}:
+            _check_known(do, arguments.orchestration, view)
     return [row.id for row in rows if _is_meant(row, arguments)]
+
+
+def _check_known(do: str, identity: str, view: StoreView) -> None:
+    """Refuse the id of an orchestration that has left nothing in the store."""
+    known = dict.fromkeys(key.decode() for key, _ in view.items(Keyspace.SUBSCRIPTION))
+    if identity in known:
+        return
+    # Of one that was forgotten only its workflows are left.
+    known |= dict.fromkeys(row.orchestration for row in stored_rows(view))
+    if identity not in known:
+        there = ", ".join(filter(None, known)) or "none"
+        raise RefusedError(
+            f"{do} --orchestration {identity}: expected the id of an orchestration,"
+            f" found none of this name; there are: {there}"
+        )
 
 
 def _is_meant(row: Row, arguments: argparse.Namespace) -> bool:
