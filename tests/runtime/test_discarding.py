@@ -29,6 +29,22 @@ class Source(Pipeline[Number]):
     pass
 
 
+@attrs.define
+class Text:
+    text: str = ""
+
+
+class FailsAtLength(Minion[Number, Text]):
+    @minion_step
+    async def first(self) -> None:
+        if self.event.value == 1:
+            self.context.text = "x" * 5000
+
+    @minion_step
+    async def fail(self) -> None:
+        raise ValueError("y" * (5000 if self.event.value == 2 else 9))
+
+
 class Fails(Minion[Number, Memory]):
     @minion_step
     async def first(self) -> None:
@@ -94,4 +110,40 @@ async def test_a_discard_that_never_happened_keeps_nothing(
         assert [w.id async for w in gru.workflows.list(state="discarded")] == [first]
         await gru.workflows.discard(second)
         assert [w.id async for w in gru.workflows.list(state="discarded")] == [second]
+        await gru.stop()
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [(1, None), (2, f"failed: ValueError: {'y' * 180}")],
+    ids=["context", "message"],
+)
+async def test_who_is_too_large_to_be_kept_is_discarded(
+    autojump_clock: MockClock, tmp_path: Path, value: int, kept: str | None
+) -> None:
+    """It came into quarantine when records could be larger."""
+    folder = tmp_path / "state"
+    async with open_gru(folder) as gru:
+        await gru.start_minion(FailsAtLength, Source)
+        for number in (0, value):
+            (workflow,) = await gru.emit(Source, Number(number))
+            assert workflow is not None
+            await gru.workflows.wait(workflow)
+        await gru.stop()
+
+    options = GruOptions(keep=60, max_record=4096, max_kept=1)
+    async with open_gru(folder, options=options) as gru:
+        await gru.workflows.discard("w1")
+        ages = [*gru.workflows._ledger.kept._ages]
+
+        await gru.workflows.discard("w2")
+
+        found = [(w.id, w.reason) async for w in gru.workflows.list(state="discarded")]
+        if kept is None:  # nor has it let another one go
+            assert found == [("w1", f"failed: ValueError: {'y' * 9}")]
+            assert [*gru.workflows._ledger.kept._ages] == ages
+        else:
+            assert found == [("w2", kept)]
+            assert len(gru.workflows._ledger.kept._ages) == 1
+        assert [w async for w in gru.workflows.list(state="quarantined")] == []
         await gru.stop()

@@ -35,11 +35,11 @@ from minions.workflow.stored import difference
 if TYPE_CHECKING:
     from minions.runtime.ledger import Ledger
 
-__all__ = ["Ends"]
+__all__ = ["BRIEF", "Ends"]
 
 EndState = Literal["done", "aborted", "cancelled", "discarded"]
-# What is kept, in characters, of a message that is too long to be stored.
-_BRIEF = 200
+BRIEF = 200
+"""What is kept, in characters, of a message that is too long to be stored."""
 
 
 @functools.cache
@@ -129,7 +129,7 @@ class Ends:
             store.write_nowait(writes, done)
             return
         now, reason = self._ledger.now(), ended.reason
-        for said in (reason, reason[:_BRIEF]):
+        for said in (reason, reason[:BRIEF]):
             body = EndedRecord(ended.record, ended.state, said, now)
             try:
                 store.write_nowait([*writes, *kept.add(seq, body)], done)
@@ -239,7 +239,7 @@ class Ends:
     ) -> None:
         """Move it; a report that makes the record too large is left out."""
         brief = msgspec.structs.replace(
-            record, message=record.message[:_BRIEF], exception=""
+            record, message=record.message[:BRIEF], exception=""
         )
         before = work.record, work.holds
         for attempt in (record, brief, msgspec.structs.replace(brief, message="")):

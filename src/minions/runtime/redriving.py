@@ -6,7 +6,7 @@ signal and a person never move the same one at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -15,6 +15,7 @@ import trio
 
 from minions.errors import DefinitionError, NotRunningError, SnapshotError
 from minions.runtime.codecs import Codecs
+from minions.runtime.ends import BRIEF
 from minions.runtime.ledger import Ledger
 from minions.runtime.registry import Found, Registry, read_mail
 from minions.runtime.table import WorkTable
@@ -121,16 +122,18 @@ class Hand:
             body = await self._body(seq)
             mails = await read_mail(self._ledger.store, seq)
             writes: list[Write] = [(Keyspace.QUARANTINE, key_of(seq), None)]
-            undo = nothing
             if body is not None:
-                keeping, undo = self._keep(seq, body)
-                writes = difference(seq, (body, holds), None) + keeping
+                writes = difference(seq, (body, holds), None)
             writes += [(Keyspace.MAIL, mail_key(seq, m.number), None) for m in mails]
-            try:
-                await self._ledger.store.write(writes)
-            except BaseException:  # then it never happened
-                undo()
-                raise
+            for keeping, undo in self._keepings(seq, body):
+                try:
+                    await self._ledger.store.write([*writes, *keeping])
+                except BaseException as exc:  # then it never happened
+                    undo()
+                    if isinstance(exc, SnapshotError) and keeping:
+                        continue
+                    raise
+                break
             del table.quarantined[seq]
         table.release_key(seq, key)
         table.counts["discarded"] = table.counts.get("discarded", 0) + 1
@@ -143,16 +146,22 @@ class Hand:
         except SnapshotError:
             return None
 
-    def _keep(
-        self, seq: int, body: QuarantineRecord
-    ) -> tuple[list[Write], Callable[[], None]]:
-        """Return what keeps a discarded workflow for a while, and what undoes that."""
+    def _keepings(
+        self, seq: int, body: QuarantineRecord | None
+    ) -> Iterator[tuple[list[Write], Callable[[], None]]]:
+        """Iterate over what keeps a discarded one for a while, and what undoes that.
+
+        For each that is too large to be stored there is a smaller one; the last is
+        none.
+        """
         kept = self._ledger.kept
-        if not kept.keep or not body.record.orchestration:  # it could not be read
-            return [], nothing
-        reason = f"{body.reason}: {body.message}"
-        ended = EndedRecord(body.record, "discarded", reason, self._ledger.now())
-        return kept.add(seq, ended), kept.undoing()
+        # One without an orchestration could not be read.
+        if kept.keep and body is not None and body.record.orchestration:
+            now, reason = self._ledger.now(), f"{body.reason}: {body.message}"
+            for said in (reason, reason[:BRIEF]):
+                ended = EndedRecord(body.record, "discarded", said, now)
+                yield kept.add(seq, ended), kept.undoing()
+        yield [], nothing
 
     # Unfinished ones.
 
