@@ -20,6 +20,7 @@ from typing import ClassVar
 import attrs
 import trio
 
+from filling import Filling, fill
 from minions import (
     Gru,
     GruOptions,
@@ -30,7 +31,6 @@ from minions import (
     open_gru,
 )
 from minions.store import StateStore
-from sleepers import fill
 from workload import TEXT, computing, parser_of, percentiles, report
 
 BATCH = 100
@@ -127,14 +127,15 @@ class TwoSteps(Minion[Event, Context]):
 
 async def sleep_in(folder: Path, given: argparse.Namespace) -> None:
     """Fill a store with workflows that sleep between their steps."""
-    await fill(
-        folder,
-        given.records,
-        between=("two-steps", given.feed),
-        event=Event(0),
-        context=Context(0, "x" * given.context_bytes),
+    text = "x" * given.context_bytes
+    sleeping = Filling(
+        minion=TwoSteps,
+        pipeline=FEEDS[given.feed],
+        event=Event,
+        context=lambda number: Context(number, text),
         step="second",
     )
+    await fill(folder, sleeping, given.records)
 
 
 async def measure(given: argparse.Namespace, state: Path | StateStore) -> Run:
