@@ -13,21 +13,19 @@ import types
 import typing
 from typing import Any
 
-import attrs
+import msgspec
 
 __all__ = ["Declared", "Unresolved", "class_default", "declared_attributes"]
 
 
-@attrs.frozen
-class Unresolved:
+class Unresolved(msgspec.Struct, frozen=True):
     """An annotation that could not be evaluated, and why."""
 
     text: str
     reason: str
 
 
-@attrs.frozen
-class Declared:
+class Declared(msgspec.Struct, frozen=True):
     """One annotated attribute of a class or of one of its bases."""
 
     name: str

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 
 from minions.declare.annotations import Declared, Unresolved, declared_attributes
 from minions.declare.dependencies import Dependency, Provided, dependency_in
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ConfigSlot", "Wiring", "construct", "wiring_of"]
 
 
-@attrs.frozen
-class ConfigSlot:
+class ConfigSlot(msgspec.Struct, frozen=True):
     """Where a component takes its ``config``."""
 
     type: type
@@ -36,8 +36,7 @@ class ConfigSlot:
     """Whether the component can do without being given one."""
 
 
-@attrs.frozen
-class Wiring:
+class Wiring(msgspec.Struct, frozen=True):
     """What an instance is given, and what it has to set for itself."""
 
     dependencies: tuple[Dependency, ...]
@@ -46,8 +45,7 @@ class Wiring:
     """Attributes that must be there when the constructor has returned."""
 
 
-@attrs.frozen
-class _Field:
+class _Field(msgspec.Struct, frozen=True):
     parameter: str | None
     has_default: bool
 

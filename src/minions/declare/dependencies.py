@@ -8,7 +8,7 @@ import typing
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Final, Union
 
-import attrs
+import msgspec
 
 from minions.declare.annotations import Declared
 from minions.declare.kinds import kinds_of, type_name
@@ -20,8 +20,7 @@ __all__ = ["Dependency", "Provided", "dependency_in"]
 Provided = Collection[tuple[type, str | None]]
 
 
-@attrs.frozen
-class Dependency:
+class Dependency(msgspec.Struct, frozen=True):
     """One dependency of a component."""
 
     attribute: str
@@ -43,8 +42,7 @@ class Dependency:
         return provided_identity(self.cls, self.name)
 
 
-@attrs.frozen
-class _Member:
+class _Member(msgspec.Struct, frozen=True):
     cls: type
     names: tuple[str, ...]
 

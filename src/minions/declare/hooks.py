@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-import attrs
+import msgspec
 
 from minions.declare.kinds import ComponentKind, is_data, is_marked, kinds_of
 from minions.errors import DefinitionError
@@ -30,8 +30,7 @@ _WRONG_LETTERS = 2
 _SHORT = 5
 
 
-@attrs.frozen
-class _Option:
+class _Option(msgspec.Struct, frozen=True):
     default: Any
     expected: str
     accepts: Callable[[object], bool]
@@ -182,8 +181,7 @@ def _distance(left: str, right: str) -> int:
     return row[-1]
 
 
-@attrs.frozen
-class Hooks:
+class Hooks(msgspec.Struct, frozen=True):
     """The hooks of a component."""
 
     is_context_manager: bool

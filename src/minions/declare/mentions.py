@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Generic
 
-import attrs
+import msgspec
 
 from minions.declare.bases import Minion, Pipeline
 from minions.declare.kinds import is_data, kinds_of
@@ -78,8 +78,7 @@ def _is_signal(value: Any) -> bool:
     )
 
 
-@attrs.frozen
-class _Piece:
+class _Piece(msgspec.Struct, frozen=True):
     """One piece of code, and the values that its names stand for."""
 
     code: CodeType
@@ -139,8 +138,7 @@ def _cells_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
             continue
 
 
-@attrs.frozen
-class _Names:
+class _Names(msgspec.Struct, frozen=True):
     """What names stand for in one function of a minion."""
 
     owner: type

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any, TypeVar, get_args, get_origin
 
-import attrs
+import msgspec
 
 from minions.errors import DefinitionError
 
@@ -34,8 +34,7 @@ _FOREIGN_MARK = "__minions_migrations__"
 _WRAPPERS = (staticmethod, classmethod)
 
 
-@attrs.frozen
-class _Mark:
+class _Mark(msgspec.Struct, frozen=True):
     from_: int
     of: type | None
 

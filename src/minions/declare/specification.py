@@ -12,6 +12,7 @@ import typing
 from typing import Any, Literal, TypeVar
 
 import attrs
+import msgspec
 
 from minions.declare.bases import CURSOR_MARK, Minion, Pipeline
 from minions.declare.constructor import ConfigSlot, wiring_of
@@ -157,8 +158,8 @@ def specify(
     common: dict[str, Any] = {
         "cls": cls,
         "identity": owner,
-        **{f.name: getattr(wiring, f.name) for f in attrs.fields(type(wiring))},
-        **{f.name: getattr(hooks, f.name) for f in attrs.fields(type(hooks))},
+        **msgspec.structs.asdict(wiring),
+        **msgspec.structs.asdict(hooks),
         **options_of(cls, kind, owner),
     }
     if kind == "resource":

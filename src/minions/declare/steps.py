@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-import attrs
+import msgspec
 
 from minions.declare.bases import STEP_MARK, StepMark
 from minions.declare.hooks import MEMBERS, OPTIONS, parameters_of
@@ -20,8 +20,7 @@ _RESERVED = {
 }
 
 
-@attrs.frozen
-class StepSpec:
+class StepSpec(msgspec.Struct, frozen=True):
     """One step of a minion."""
 
     name: str

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from typing import Any
 
-import attrs
+import msgspec
 import trio
 
 from minions.errors import DependencyLost
@@ -17,8 +17,7 @@ from minions.supervise import Cause, CauseKind, Group
 __all__ = ["lease", "note_stop"]
 
 
-@attrs.define(eq=False)
-class _Borrower:
+class _Borrower(msgspec.Struct, eq=False):
     """A lease of somebody who is no component."""
 
     name: str

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-import attrs
+import msgspec
 import trio
 
 from minions.errors import ComponentBroken, DependencyLost
@@ -33,8 +33,7 @@ __all__ = [
 T = TypeVar("T")
 
 
-@attrs.frozen
-class _Served:
+class _Served(msgspec.Struct, frozen=True):
     # The instance stands here so that its id stays taken.
     instance: object
     incarnation: Incarnation

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import attrs
+import msgspec
 
 from minions.errors import SnapshotError
 from minions.identity import component_identity
@@ -131,8 +131,7 @@ class Codecs:
         return self.signal(cls).decode(record.received)
 
 
-@attrs.frozen(eq=False)
-class SourceCodecs:
+class SourceCodecs(msgspec.Struct, frozen=True, eq=False):
     """How one pipeline's events and positions are stored."""
 
     pipeline: str

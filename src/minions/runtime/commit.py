@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import attrs
+import msgspec
 
 from minions.runtime.work import Mail, Work, nothing
 from minions.store.port import Keyspace, Write
@@ -14,8 +15,7 @@ from minions.workflow.record import WorkflowRecord
 __all__ = ["NO_EFFECTS", "Effects", "Saving"]
 
 
-@attrs.frozen(eq=False)
-class Effects:
+class Effects(msgspec.Struct, frozen=True, eq=False):
     """What a step's commit holds besides its snapshot."""
 
     writes: Sequence[Write] = ()

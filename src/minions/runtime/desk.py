@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextvars import Context
 
-import attrs
+import msgspec
 
 from minions.runtime.codecs import Codecs
 from minions.runtime.effects import Outlets
@@ -14,8 +14,7 @@ from minions.runtime.table import WorkTable
 __all__ = ["Desk"]
 
 
-@attrs.frozen(eq=False)
-class Desk:
+class Desk(msgspec.Struct, frozen=True, eq=False):
     """What the lives of one orchestration's minion work with."""
 
     table: WorkTable

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-import attrs
+import msgspec
 import trio
 
 from minions.declare.specification import MinionSpec, PipelineSpec
@@ -36,8 +36,7 @@ from minions.workflow.subscription import SubscriptionRecord
 __all__ = ["Launcher"]
 
 
-@attrs.define(eq=False)
-class _Launch:
+class _Launch(msgspec.Struct, eq=False):
     """What one start needs between its checks and its end."""
 
     reading: Reading

@@ -11,7 +11,7 @@ import contextvars
 from collections.abc import AsyncIterator, Callable
 from os import PathLike
 
-import attrs
+import msgspec
 import trio
 
 from minions.errors import ConfigError, DependencyLost, NotRunningError
@@ -42,8 +42,7 @@ from minions.supervise import Group, open_group
 __all__ = ["open_gru", "open_grus"]
 
 
-@attrs.frozen(eq=False)
-class OpenGru:
+class OpenGru(msgspec.Struct, frozen=True, eq=False):
     """What who handles OS signals needs to know of a Gru besides."""
 
     token: trio.lowlevel.TrioToken
@@ -57,8 +56,7 @@ open_grus: dict[Gru, OpenGru] = {}
 """The Grus of this process."""
 
 
-@attrs.define(eq=False)
-class Door:
+class Door(msgspec.Struct, eq=False):
     """A Gru that is being opened."""
 
     stop_asked: bool = False

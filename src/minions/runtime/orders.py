@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import attrs
+import msgspec
 import trio
 
 from minions.errors import (
@@ -34,8 +34,7 @@ __all__ = ["Orders", "end_subscription"]
 _MOST_ROWS = 1000
 
 
-@attrs.frozen(eq=False)
-class Orders:
+class Orders(msgspec.Struct, frozen=True, eq=False):
     """Obeys what comes over the socket of one Gru."""
 
     gru: Gru

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import msgspec
 
 from minions.declare.specification import MinionSpec, pipeline_types
 from minions.errors import DefinitionError, SnapshotError, StoreFullError
@@ -17,8 +18,7 @@ from minions.workflow.record import WorkflowRecord, encode_record
 __all__ = ["OutletFinder"]
 
 
-@attrs.frozen
-class PipelineOutlet:
+class PipelineOutlet(msgspec.Struct, frozen=True):
     """A pipeline as the target of a step."""
 
     intake: Intake

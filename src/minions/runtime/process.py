@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import attrs
+import msgspec
 import trio
 
 from minions.notices import leaves_of
@@ -21,8 +21,7 @@ T = TypeVar("T")
 _CUT, _GIVE_UP = 2, 3
 
 
-@attrs.define(eq=False)
-class SignalCount:
+class SignalCount(msgspec.Struct, eq=False):
     """The OS signals that came during a run."""
 
     count: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 
-import attrs
+import msgspec
 
 from minions.errors import SnapshotError
 from minions.runtime.ledger import Ledger
@@ -28,8 +28,7 @@ __all__ = ["Found", "Registry", "read_mail", "scan", "seq_of"]
 _PAGE = 1000
 
 
-@attrs.frozen(eq=False)
-class Found:
+class Found(msgspec.Struct, frozen=True, eq=False):
     """A workflow, and where it stands."""
 
     seq: int
@@ -43,8 +42,7 @@ class Found:
     """If it is cold, quarantined or kept."""
 
 
-@attrs.frozen(eq=False)
-class Registry:
+class Registry(msgspec.Struct, frozen=True, eq=False):
     """The workflows of one Gru, by number."""
 
     ledger: Ledger

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import attrs
 import msgspec
 import trio
 
@@ -22,8 +21,7 @@ def nothing() -> None:
     """Be what is called when nobody wants to know."""
 
 
-@attrs.frozen
-class Mail:
+class Mail(msgspec.Struct, frozen=True):
     """A signal that was sent to a workflow in memory and not taken."""
 
     number: int
@@ -33,8 +31,7 @@ class Mail:
     payload: bytes
 
 
-@attrs.define(eq=False)
-class Work:
+class Work(msgspec.Struct, eq=False):
     """One workflow that has not ended and is not cold."""
 
     seq: int
@@ -100,8 +97,7 @@ class Work:
         await self.arrival.wait()
 
 
-@attrs.frozen
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """How much may be accepted, and what happens beyond it."""
 
     max_in_flight: int = 1000

@@ -31,8 +31,7 @@ class UnusableError(Exception):
         self.field = field
 
 
-@attrs.frozen
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One field: its type, and how the constructor takes it."""
 
     name: str
@@ -44,8 +43,7 @@ class Field:
     """Makes the default of an instance, or ``None`` if it has none."""
 
 
-@attrs.frozen
-class Shape:
+class Shape(msgspec.Struct, frozen=True):
     """A data class as it is stored."""
 
     cls: Any

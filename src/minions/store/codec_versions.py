@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 
 from minions.declare.schema import Migration
 from minions.identity import component_identity
@@ -49,8 +50,7 @@ def _note() -> Notes:
     return pending.setdefault(threading.get_ident(), Notes())
 
 
-@attrs.frozen
-class Versions:
+class Versions(msgspec.Struct, frozen=True):
     """The versions of one class, and the fields that it has now."""
 
     cls: type

@@ -34,8 +34,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import attrs
 import lmdb.verify
+import msgspec
 
 from minions.errors import StoreError, StoreVersionError
 from minions.store.backups import remedy_for
@@ -57,8 +57,7 @@ _STUMBLES = (struct.error, LookupError, ValueError, RecursionError, MemoryError)
 _verify: Callable[[str], list[str]] = lmdb.verify.verify
 
 
-@attrs.frozen(kw_only=True)
-class Suspicion:
+class Suspicion(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a data file before it is looked at."""
 
     unclean: bool = False
@@ -80,8 +79,7 @@ class Suspicion:
         return size <= _SMALL
 
 
-@attrs.frozen
-class _Meta:
+class _Meta(msgspec.Struct, frozen=True):
     raw: bytes
     page_size: int
     last_page: int

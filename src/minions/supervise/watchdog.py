@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import attrs
+import msgspec
 import trio
 
 __all__ = ["OVERRUN", "Watchdog", "stacks_of"]
@@ -32,8 +33,7 @@ class Watched(Protocol):
         """Return the tasks whose stacks say why."""
 
 
-@attrs.define
-class _Watch:
+class _Watch(msgspec.Struct):
     thing: Watched
     stage: str
     deadline: float

@@ -32,8 +32,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen
-class Following:
+class Following(msgspec.Struct, frozen=True):
     """What a step has decided: where to go on, and after what."""
 
     step: str | None
