@@ -11,7 +11,6 @@ import types
 import typing
 from typing import Any, Literal, TypeVar
 
-import attrs
 import msgspec
 
 from minions.declare.bases import CURSOR_MARK, Minion, Pipeline
@@ -50,8 +49,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True)
-class ComponentSpec:
+class ComponentSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What all kinds of component have."""
 
     cls: type
@@ -71,20 +69,18 @@ class ComponentSpec:
     has_shutdown: bool
 
 
-@attrs.frozen(kw_only=True)
-class ResourceSpec(ComponentSpec):
+class ResourceSpec(ComponentSpec, frozen=True, kw_only=True):
     """A resource."""
 
-    kind: Literal["resource"] = attrs.field(default="resource", init=False)
+    kind: Literal["resource"] = "resource"
     startup_takes_nursery: bool
     """Whether ``startup`` takes ``nursery=``; a marked class has no other way."""
 
 
-@attrs.frozen(kw_only=True)
-class PipelineSpec(ComponentSpec):
+class PipelineSpec(ComponentSpec, frozen=True, kw_only=True):
     """A pipeline."""
 
-    kind: Literal["pipeline"] = attrs.field(default="pipeline", init=False)
+    kind: Literal["pipeline"] = "pipeline"
     event_type: type
     cursor_type: type | None
     source: Literal["produce", "run", "outside"]
@@ -96,11 +92,10 @@ class PipelineSpec(ComponentSpec):
     max_dedup: int
 
 
-@attrs.frozen(kw_only=True)
-class MinionSpec(ComponentSpec):
+class MinionSpec(ComponentSpec, frozen=True, kw_only=True):
     """A minion."""
 
-    kind: Literal["minion"] = attrs.field(default="minion", init=False)
+    kind: Literal["minion"] = "minion"
     event_type: type
     context_type: type
     steps: tuple[StepSpec, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-import attrs
+import msgspec
 
 from minions.declare.dependencies import Dependency, Provided
 from minions.declare.specification import (
@@ -26,15 +26,14 @@ from minions.identity import (
 __all__ = ["ProvidedSpec", "Spec", "specify_all"]
 
 
-@attrs.frozen(kw_only=True)
-class ProvidedSpec:
+class ProvidedSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A resource from elsewhere: a factory makes it, its class is not ours to read."""
 
     cls: type
     name: str | None
     identity: str
-    kind: Literal["provided"] = attrs.field(default="provided", init=False)
-    dependencies: tuple[Dependency, ...] = attrs.field(default=(), init=False)
+    kind: Literal["provided"] = "provided"
+    dependencies: tuple[Dependency, ...] = ()
 
 
 Spec = ResourceSpec | PipelineSpec | MinionSpec | ProvidedSpec

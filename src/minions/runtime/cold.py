@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from math import inf
 
-import attrs
+import msgspec
 import trio
 
 from minions.runtime.work import nothing
@@ -19,8 +19,7 @@ from minions.runtime.work import nothing
 __all__ = ["ColdIndex"]
 
 
-@attrs.define(eq=False)
-class ColdIndex:
+class ColdIndex(msgspec.Struct, eq=False):
     """What is known in memory of the cold workflows of one orchestration."""
 
     count: int = 0
@@ -35,9 +34,9 @@ class ColdIndex:
     # Called when there is room, while some are due.
     _on_room: Callable[[], None] = nothing
     # Handed over to the writer: not to be found on disk yet.
-    cooling: set[int] = attrs.field(factory=set)
+    cooling: set[int] = msgspec.field(default_factory=set)
     # Whoever reads a cold record to move it has a claim on it meanwhile.
-    _claims: dict[int, trio.Event] = attrs.field(factory=dict)
+    _claims: dict[int, trio.Event] = msgspec.field(default_factory=dict)
 
     def note(self, until: float | None) -> bool:
         """Hear of a new one; say whether it is due before all others."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import attrs
 import msgspec
 
 from minions.runtime.work import Mail, Work, nothing
@@ -31,8 +30,7 @@ class Effects(msgspec.Struct, frozen=True, eq=False):
 NO_EFFECTS = Effects()
 
 
-@attrs.define(eq=False)
-class Saving:
+class Saving(msgspec.Struct, eq=False):
     """A snapshot on its way to the disk."""
 
     _work: Work

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-import attrs
 import msgspec
 
 from minions.errors import SnapshotError
@@ -54,8 +53,7 @@ def _version() -> str:
         return ""
 
 
-@attrs.frozen(eq=False)
-class Ends:
+class Ends(msgspec.Struct, frozen=True, eq=False):
     """Ends workflows, or puts them into quarantine."""
 
     _ledger: Ledger

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import msgspec
 import outcome
 import trio
 
@@ -31,8 +32,7 @@ __all__ = ["Call", "Intake"]
 Ids = tuple[str | None, ...]
 
 
-@attrs.define(eq=False)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One call of emit: what it hands over, and the task that waits for room."""
 
     events: Sequence[Any]
@@ -41,8 +41,8 @@ class Call:
     # What the cursor becomes, as it is stored.
     position: bytes | None = None
     task: trio.lowlevel.Task | None = None
-    works: list[tuple[WorkTable, Work]] = attrs.field(factory=list)
-    ids: list[Ids] = attrs.field(factory=list)
+    works: list[tuple[WorkTable, Work]] = msgspec.field(default_factory=list)
+    ids: list[Ids] = msgspec.field(default_factory=list)
     # Count the subscriptions that let an event go, if the call comes true.
     rejections: list[Callable[[], None]] | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-import attrs
+import msgspec
 
 from minions.store.port import Keyspace, Write
 from minions.workflow.layout import age_key, key_of
@@ -18,8 +18,7 @@ __all__ = ["Kept"]
 _AT_ONCE = 8
 
 
-@attrs.define(eq=False)
-class Kept:
+class Kept(msgspec.Struct, eq=False):
     """Which ended workflows the store holds, and until when."""
 
     keep: float
@@ -27,9 +26,9 @@ class Kept:
 
     max_kept: int
     # Time of the end and number, oldest first.
-    _ages: deque[tuple[float, int]] = attrs.field(factory=deque)
+    _ages: deque[tuple[float, int]] = msgspec.field(default_factory=deque)
     # Those that the last call of add let go.
-    _gone: list[tuple[float, int]] = attrs.field(factory=list)
+    _gone: list[tuple[float, int]] = msgspec.field(default_factory=list)
 
     def add(self, seq: int, ended: EndedRecord) -> list[Write]:
         """Return what keeps one more, and lets older ones go."""

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Container
 from heapq import heapify, heappop, heappush
 
-import attrs
 import msgspec
 
 from minions.errors import DefinitionError
@@ -47,15 +46,14 @@ def _stand_in(seq: int, key: bytes) -> Work:
     return Work(seq, record, key=key, state="away", holds=True)
 
 
-@attrs.define(eq=False)
-class _Queue:
+class _Queue(msgspec.Struct, eq=False):
     """Who holds a key, and those behind."""
 
     first: Work
-    behind: dict[int, Work] = attrs.field(factory=dict)
+    behind: dict[int, Work] = msgspec.field(default_factory=dict)
     # A heap of ranks and numbers.  Invariant: it has all that are behind; others
     # have left.
-    _line: list[tuple[int, int]] = attrs.field(factory=list)
+    _line: list[tuple[int, int]] = msgspec.field(default_factory=list)
 
     def add(self, work: Work) -> None:
         """Let one stand behind, in the order of arrival; once, if it is there."""
@@ -86,11 +84,10 @@ class _Queue:
         return False
 
 
-@attrs.define(eq=False)
-class KeyQueues:
+class KeyQueues(msgspec.Struct, eq=False):
     """The workflows of one orchestration by their keys."""
 
-    _queues: dict[bytes, _Queue] = attrs.field(factory=dict)
+    _queues: dict[bytes, _Queue] = msgspec.field(default_factory=dict)
 
     def hold(self, work: Work, key: bytes) -> bool:
         """Take a key, or queue behind who holds it; say whether it is taken."""

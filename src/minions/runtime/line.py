@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from heapq import heappop, heappush
 
-import attrs
+import msgspec
 
 from minions.runtime.work import Work
 
 __all__ = ["Line"]
 
 
-@attrs.define(eq=False)
-class Line:
+class Line(msgspec.Struct, eq=False):
     """Workflows of state "ready"; whoever is put back, comes to its old place."""
 
     # All that have not ended, by number.
     _works: Mapping[int, Work]
     # Invariant: a heap, since one may be put back among a hundred thousand.  It may
     # hold some that have left.
-    _heap: list[tuple[int, Work]] = attrs.field(factory=list, init=False)
+    _heap: list[tuple[int, Work]] = msgspec.field(default_factory=list)
 
     def __bool__(self) -> bool:
         """Say whether anybody may be here."""

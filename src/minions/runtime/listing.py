@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-import attrs
+import msgspec
 import trio
 
 from minions.errors import SnapshotError
@@ -23,8 +23,7 @@ _COLD = {"sleeping", "retrying", "waiting", "parked"}
 _ENDED = {"done", "aborted", "cancelled", "discarded"}
 
 
-@attrs.frozen(eq=False)
-class Listing:
+class Listing(msgspec.Struct, frozen=True, eq=False):
     """The workflows of one Gru, one after the other."""
 
     _ledger: Ledger

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from minions.store.port import Keyspace, StateStore
 from minions.workflow.layout import NEXT_SEQ as NEXT
@@ -14,8 +14,7 @@ __all__ = ["NEXT", "Numbers", "read_next"]
 _BLOCK = 4096
 
 
-@attrs.define(eq=False)
-class Numbers:
+class Numbers(msgspec.Struct, eq=False):
     """Gives numbers in the order of arrival."""
 
     _store: StateStore

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import msgspec
 
 from minions.declare.specification import MinionSpec, pipeline_types
@@ -74,13 +73,12 @@ class PipelineOutlet(msgspec.Struct, frozen=True):
         return call
 
 
-@attrs.define(eq=False)
-class OutletFinder:
+class OutletFinder(msgspec.Struct, eq=False):
     """Finds the intakes of pipelines that this store knows."""
 
     _subscriptions: Subscriptions
     # What minions that were started inside gru.starting() emit to, by minion.
-    _expected: dict[str, tuple[type, ...]] = attrs.field(factory=dict)
+    _expected: dict[str, tuple[type, ...]] = msgspec.field(default_factory=dict)
 
     def expect(self, minion: MinionSpec, source: str) -> None:
         """Check where a minion emits to, before it starts.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import inf
 from random import Random
 
-import attrs
+import msgspec
 import trio
 
 __all__ = ["OUTAGE", "Outage", "Pacer"]
@@ -20,8 +20,7 @@ OUTAGE: float = 1.0
 """Seconds for which a resource must be down before its return is paced."""
 
 
-@attrs.define(eq=False)
-class Outage:
+class Outage(msgspec.Struct, eq=False):
     """How long a minion has waited for what it needs."""
 
     # By trio's clock; None: its last life ended for another reason.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import attrs
 import msgspec
 import trio
 
@@ -37,8 +36,7 @@ from minions.workflow.transitions import receive
 __all__ = ["Hand"]
 
 
-@attrs.frozen(eq=False)
-class Hand:
+class Hand(msgspec.Struct, frozen=True, eq=False):
     """Moves workflows by hand, for :class:`~minions.runtime.workflows.Workflows`."""
 
     _ledger: Ledger

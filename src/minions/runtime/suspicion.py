@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-import attrs
+import msgspec
 
 from minions.runtime.work import Work
 from minions.workflow.suspects import AT_ONCE, degree_of
@@ -13,13 +13,12 @@ from minions.workflow.suspects import AT_ONCE, degree_of
 __all__ = ["Suspicion"]
 
 
-@attrs.define(eq=False)
-class Suspicion:
+class Suspicion(msgspec.Struct, eq=False):
     """The suspects of one incarnation of a minion."""
 
     # By number: the degree with which it runs.
-    _running: dict[int, int] = attrs.field(factory=dict)
-    _waiting: dict[int, deque[Work]] = attrs.field(factory=dict)
+    _running: dict[int, int] = msgspec.field(default_factory=dict)
+    _waiting: dict[int, deque[Work]] = msgspec.field(default_factory=dict)
 
     def admit(self, work: Work) -> bool:
         """Say whether a workflow may run now; else it waits here for its turn."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import inf
 
-import attrs
+import msgspec
 import trio
 
 from minions.errors import SnapshotError
@@ -35,13 +35,12 @@ _PAGE = 256
 _LONGEST_SLEEP = 60.0
 
 
-@attrs.define(eq=False)
-class Waker:
+class Waker(msgspec.Struct, eq=False):
     """Wakes the cold workflows of one Gru."""
 
     _ledger: Ledger
     _tables: Mapping[str, WorkTable]
-    _poked: trio.Event = attrs.field(factory=trio.Event)
+    _poked: trio.Event = msgspec.field(default_factory=trio.Event)
 
     def poke(self) -> None:
         """Hear that something is due earlier, or that there is room."""

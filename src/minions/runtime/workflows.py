@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import trio
 
 from minions.declare.binding import current_workflow
@@ -223,14 +223,13 @@ class Workflows:
         self._unasked.take(seq)
 
 
-@attrs.define(eq=False)
-class _Unasked:
+class _Unasked(msgspec.Struct, eq=False):
     """Ends of workflows that came through gru.emit and that nobody waited for yet.
 
     The caller of emit may be scheduled after a short workflow's end.
     """
 
-    _ends: dict[int, Ended] = attrs.field(factory=dict)
+    _ends: dict[int, Ended] = msgspec.field(default_factory=dict)
 
     def keep(self, seq: int, ended: Ended | None) -> None:
         """Keep an end; the oldest go."""

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import attrs
+import msgspec
 
 from minions.errors import (
     StoreError,
@@ -69,8 +69,7 @@ _LMDB_LOCK = "lock.mdb"
 _State = Literal["new", "open", "closed"]
 
 
-@attrs.define(eq=False)
-class StateFolder:
+class StateFolder(msgspec.Struct, eq=False):
     """A folder that this process holds locked."""
 
     path: Path

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import attrs
+import msgspec
 import trio
 
 from minions.store.port import (
@@ -23,11 +23,10 @@ from minions.store.port import (
 __all__ = ["MemoryStore"]
 
 
-@attrs.define
-class _Space:
+class _Space(msgspec.Struct):
     """One keyspace: values by key, and the keys in order once somebody asked."""
 
-    values: dict[bytes, bytes] = attrs.field(factory=dict)
+    values: dict[bytes, bytes] = msgspec.field(default_factory=dict)
     # Invariant: either None or sorted(values).
     _keys: list[bytes] | None = None
 

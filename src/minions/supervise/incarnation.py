@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Protocol, TypeAlias
 
-import attrs
+import msgspec
 import trio
 
 from minions.errors import InternalError
@@ -34,8 +34,7 @@ class Lessee(Protocol):
         """Finish nothing any more; synchronous and idempotent."""
 
 
-@attrs.define(eq=False)
-class Gauge:
+class Gauge(msgspec.Struct, eq=False):
     """A count with a wait for zero."""
 
     count: int = 0
@@ -61,8 +60,7 @@ class Gauge:
         await trio.lowlevel.checkpoint()
 
 
-@attrs.define(eq=False)
-class Incarnation:
+class Incarnation(msgspec.Struct, eq=False):
     """One life of a component."""
 
     name: str
@@ -84,25 +82,25 @@ class Incarnation:
     nursery: trio.Nursery | None = None
 
     # Cancelled to end a start; shielded off by `guard` once it is acquired.
-    start_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    start_scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
     # Its deadline is the end of the grace of release.
-    guard: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    host_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    run_scopes: list[trio.CancelScope] = attrs.field(factory=list)
+    guard: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
+    host_scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
+    run_scopes: list[trio.CancelScope] = msgspec.field(default_factory=list)
 
     # When the drain began, by trio's clock.
     drained_at: float = math.inf
     # Around the wait for what is worth finishing.
-    soft_scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    drain_asked: trio.Event = attrs.field(factory=trio.Event)
-    nursery_open: trio.Event = attrs.field(factory=trio.Event)
+    soft_scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
+    drain_asked: trio.Event = msgspec.field(default_factory=trio.Event)
+    nursery_open: trio.Event = msgspec.field(default_factory=trio.Event)
     # Insertion-ordered, told apart by identity.
-    lessees: dict[int, Lessee] = attrs.field(factory=dict)
-    leases: Gauge = attrs.field(factory=Gauge)
+    lessees: dict[int, Lessee] = msgspec.field(default_factory=dict)
+    leases: Gauge = msgspec.field(default_factory=Gauge)
     # Runners placed in this incarnation's nursery.
-    runners: Gauge = attrs.field(factory=Gauge)
+    runners: Gauge = msgspec.field(default_factory=Gauge)
     # The tasks of `run` and of `self.nursery`.
-    works: Gauge = attrs.field(factory=Gauge)
+    works: Gauge = msgspec.field(default_factory=Gauge)
     frame: trio.Nursery | None = None
     runner_task: trio.lowlevel.Task | None = None
     # As a lessee its state tells.
