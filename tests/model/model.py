@@ -290,7 +290,7 @@ class Model:
     def minion_comes(self, line: Line) -> bool:
         if line.minion != "backoff" or line.until > self.now or self.is_lost(line):
             return False
-        line.minion, line.until, line.is_pausing = "up", inf, False
+        line.minion, line.until = "up", inf
         return True
 
     def charge(self, line: Line) -> None:
@@ -365,8 +365,7 @@ class Model:
         line.is_resting = True
         if mode == "drain":
             line.is_subscribed = False
-        if mode == "pause" and line.minion == "up":
-            line.is_pausing = True
+        line.is_pausing = mode == "pause"
         line.stop = Stop(mode, self.now + grace)
         if mode == "cutover":
             line.stop.deadline = self.now
@@ -381,7 +380,7 @@ class Model:
             return False
         busy = stop.mode == "drain" and self.is_moving(line)
         if stop.mode == "pause":
-            busy = line.minion == "up" and bool(self.running(line))
+            busy = bool(self.running(line))
         if busy and self.now < stop.deadline:
             return False
         cut = len(self.running(line))
