@@ -80,6 +80,11 @@ class Flow:
     failed_at: float = 0.0
     # Whether it was redriven, and has not begun since.
     is_sent_on: bool = False
+    # In this state nothing is committed since it was taken up: it holds no key yet.
+    keyless: At | None = START
+    # Whether it was in flight when the process died: its next step begins with a
+    # commit, which holds its key.
+    is_suspect: bool = False
     asked: set[str] = attrs.field(factory=set)
     has_begun: bool = False
     begins: int = 0
@@ -183,6 +188,10 @@ class Checker:
                 redriven = {At(s.place) for s in flow.states if s != ENDED}
                 flow.states = redriven if is_done else flow.states | redriven
                 flow.is_sent_on = True
+                if not is_done:
+                    (flow.keyless,) = redriven
+                    if flow.minion.hold and not line["why"].startswith("crashed"):
+                        flow.keyless = None
             else:
                 flow.states = {ENDED} if is_done else flow.states | {ENDED}
 
@@ -266,6 +275,8 @@ class Checker:
             self._check_key(flow, line)
         flow.states, flow.fallback, flow.last = {state}, set(), "begin"
         flow.due, flow.is_sent_on = (START, 0.0), False
+        flow.keyless = None if flow.is_suspect else flow.keyless
+        flow.is_suspect = False
         flow.has_begun = True
         flow.begins += 1
 
@@ -294,11 +305,22 @@ class Checker:
                 continue
             if other.is_sent_on and not flow.minion.hold:
                 continue  # it waits for its turn
-            # What has committed nothing since it was taken up holds no key yet.
-            if other.states == {START} and other.last != "begin":
+            if other.keyless is not None and self._may_be_keyless(other):
                 assert other.seq > flow.seq, f"{line}: before {other.name}"
+                self.tallies["overtaken"] += len(other.states) > 1
+                other.states, other.fallback = {other.keyless}, set()
                 continue
             raise AssertionError(f"{line}: beside {other.name}, {other.states}")
+
+    @staticmethod
+    def _may_be_keyless(flow: Flow) -> bool:
+        """Say whether a workflow may have committed nothing since it was taken up.
+
+        Its first attempt may have failed so near a crash that nobody knows whether
+        it was interrupted.  If another one of its key begins it was, and begins anew.
+        """
+        in_doubt = flow.last == "fail" and flow.keyless in flow.states
+        return in_doubt or (flow.last != "begin" and flow.states == {flow.keyless})
 
     def _has_let_go(self, flow: Flow, now: float) -> bool:
         """Say whether a workflow may have ended by now."""
@@ -361,6 +383,7 @@ class Checker:
         assert found.trail == flow.names(index), f"{flow}: {found.trail}"
         is_quarantined = isinstance(body, QuarantineRecord)
         state = At(index, record.attempt + 1, is_quarantined)
+        flow.is_suspect = found.space is Keyspace.RECORD
         if isinstance(body, QuarantineRecord) and body.reason == "crashed":
             assert self.lives > 3, f"{flow}: {body}"
             assert At(index, record.attempt + 1) in flow.states, f"{flow}: {body}"

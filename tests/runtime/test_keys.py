@@ -6,12 +6,22 @@ from pathlib import Path
 from typing import ClassVar
 
 import attrs
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from minions import Minion, Pipeline, minion_step, open_gru
+from minions import (
+    Backoff,
+    Minion,
+    Pipeline,
+    Resource,
+    Restart,
+    Retry,
+    minion_step,
+    open_gru,
+)
 from minions.runtime.keys import KeyQueues
 from minions.runtime.table import WorkTable
 from minions.runtime.waker import _room
@@ -122,4 +132,68 @@ async def test_who_is_cancelled_in_the_queue_does_not_have_its_turn(
         table = gru.workflows._tables[orchestration.id]
         assert table.counts == {"done": 2, "cancelled": 2}
         assert (table.queued, table.unfinished, table.ends.count) == (0, 0, 0)
+        await gru.stop()
+
+
+class Broker(Resource):
+    restart = Restart(backoff=Backoff(base=1, cap=1))
+    breaks: ClassVar[trio.Event]
+
+    async def run(self) -> None:
+        await self.breaks.wait()
+        Broker.breaks = trio.Event()
+        raise ConnectionError("lost")
+
+
+class Mends(Minion[Number, Memory]):
+    broker: Broker
+    log: ClassVar[list[tuple[int, int]]] = []
+    go: ClassVar[trio.Event]
+    is_well: ClassVar[bool]
+
+    def key(self, event: Number) -> str:
+        return "one"
+
+    @minion_step(retry=Retry(max_attempts=3, base=50, jitter="none", on=OSError))
+    async def work(self) -> None:
+        self.log.append((self.event.value, self.workflow.attempt))
+        if not self.is_well:
+            raise ValueError("not yet")
+        if self.event.value == 2 and not self.go.is_set():
+            await self.go.wait()
+            raise OSError("lost")
+
+
+@pytest.mark.parametrize("is_redriven", [False, True])
+async def test_who_is_interrupted_before_its_first_commit_holds_no_key(
+    autojump_clock: MockClock, folder: Path, *, is_redriven: bool
+) -> None:
+    """An older one that waits for its turn goes first; they never run side by side."""
+    Broker.breaks, Mends.go = trio.Event(), trio.Event()
+    Mends.is_well = False
+    Mends.log.clear()
+    async with open_gru(folder) as gru:
+        await gru.start_minion(Mends, Source)
+        (older,) = await gru.emit(Source, Number(1))
+        await trio.sleep(1)
+        Mends.is_well = not is_redriven
+        (younger,) = await gru.emit(Source, Number(2))
+        await trio.sleep(1)
+        Mends.is_well = True
+        assert older is not None
+        assert younger is not None
+        if is_redriven:
+            await gru.workflows.redrive(younger)
+            await trio.sleep(1)
+        await gru.workflows.redrive(older)
+        await trio.sleep(1)
+        assert (await gru.workflows.get(older)).state == "queued"
+        begun = [(1, 1), (2, 1)] + [(2, 1)] * is_redriven
+        assert Mends.log == begun
+
+        Mends.go.set()
+        Broker.breaks.set()
+        await gru.workflows.wait(younger)
+
+        assert Mends.log[len(begun) :] == [(1, 1), (2, 1)]
         await gru.stop()
