@@ -89,15 +89,18 @@ def binding() -> FakeBinding:
     return FakeBinding()
 
 
-@attrs.define(eq=False)
-class FakeCell(WorkflowCell):
-    workflow: WorkflowInfo
+class FakeCell(WorkflowCell, eq=False):
+    info: WorkflowInfo
+
+    @property
+    def workflow(self) -> WorkflowInfo:
+        return self.info
 
 
 @pytest.fixture
 def cell() -> Iterator[WorkflowCell]:
     info = WorkflowInfo("w", "o", "decide", 1, datetime.now(UTC))
-    made = FakeCell(Trader(), Quote(3.0), Memory(), info)
+    made = FakeCell(Trader(), Quote(3.0), Memory(), ended=False, info=info)
     token = current_workflow.set(made)
     yield made
     current_workflow.reset(token)

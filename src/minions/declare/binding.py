@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import attrs
+import msgspec
 
 from minions.errors import DefinitionError, NotRunningError
 from minions.identity import component_identity
@@ -207,8 +208,7 @@ class WorkflowInfo:
         return self._port
 
 
-@attrs.define(eq=False)
-class WorkflowCell:
+class WorkflowCell(msgspec.Struct, eq=False):
     """One step at work: shared by all its tasks and threads.
 
     A cell, so that an assignment to the context in a child task is not lost.
@@ -217,7 +217,7 @@ class WorkflowCell:
     minion: object
     event: Any
     context: Any
-    ended: bool = attrs.field(default=False, init=False)
+    ended: bool
 
     @property
     def workflow(self) -> WorkflowInfo:

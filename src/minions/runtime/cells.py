@@ -8,8 +8,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-import attrs
-
 from minions.declare.binding import WorkflowCell, WorkflowInfo
 from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.desk import Desk
@@ -19,8 +17,7 @@ from minions.runtime.work import Work
 __all__ = ["StepCell"]
 
 
-@attrs.define(eq=False)
-class StepCell(WorkflowCell):
+class StepCell(WorkflowCell, eq=False):
     """One step at work; it ends with the step."""
 
     step: str
@@ -29,8 +26,8 @@ class StepCell(WorkflowCell):
     received: Any = None
     """The signal that the step before has waited for."""
 
-    _port: StepPort | None = attrs.field(default=None, init=False)
-    _info: WorkflowInfo | None = attrs.field(default=None, init=False)
+    _port: StepPort | None = None
+    _info: WorkflowInfo | None = None
 
     @property
     def port(self) -> StepPort:
@@ -65,7 +62,14 @@ class StepCell(WorkflowCell):
     def following(self, step: str, received: Any) -> StepCell:
         """Make the cell of the next step, with the objects that are there."""
         return StepCell(
-            self.minion, self.event, self.context, step, self.work, self.desk, received
+            self.minion,
+            self.event,
+            self.context,
+            False,  # by position: one is made for each step
+            step,
+            self.work,
+            self.desk,
+            received,
         )
 
     # With the end of the step.

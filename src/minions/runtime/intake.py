@@ -246,8 +246,7 @@ class Intake:
     def reserve(self, call: Call, *, above: bool = False) -> None:
         """Take places for the events of a call, above the bounds or not."""
         assert self.codecs is not None
-        ledger, event_type = self.ledger, self.codecs.event.type_name
-        now = ledger.now()
+        now, event_type = self.ledger.now(), self.codecs.event.type_name
         for event, data in zip(call.events, call.data, strict=True):
             ids: list[str | None] = []
             for table in self.tables:
@@ -258,7 +257,7 @@ class Intake:
                     call.rejections.append(partial(_rejected, table, self.notify))
                     ids.append(None)
                     continue
-                seq = ledger.numbers.take()
+                seq = self.ledger.numbers.take()
                 record = WorkflowRecord(table.id, event_type, data, "", b"", "", now)
                 work = Work(seq, record, event)
                 key, value = encode_record(seq, record)

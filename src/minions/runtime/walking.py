@@ -105,7 +105,17 @@ class Walker:
         if step == END:
             self._finish(work, context)
             return None
-        return StepCell(self._minion, event, context, step, work, self._desk, received)
+        minion, desk = self._minion, self._desk
+        return StepCell(
+            minion,
+            event,
+            context,
+            False,
+            step,
+            work,
+            desk,
+            received,
+        )
 
     # After a step.
 

@@ -28,9 +28,12 @@ ContextT = TypeVar("ContextT")
 _numbers = itertools.count(1)
 
 
-@attrs.define(eq=False)
-class _Cell(WorkflowCell):
-    workflow: WorkflowInfo
+class _Cell(WorkflowCell, eq=False):
+    info: WorkflowInfo
+
+    @property
+    def workflow(self) -> WorkflowInfo:
+        return self.info
 
 
 async def run_step(
@@ -126,7 +129,7 @@ def _prepare(
         attempt=1,
         started_at=datetime.now(UTC),
     )
-    return _Cell(minion, event, context, info), table
+    return _Cell(minion, event, context, ended=False, info=info), table
 
 
 def _connect(cell: _Cell, received: object, signals: Iterable[object]) -> Inbox:
@@ -137,7 +140,7 @@ def _connect(cell: _Cell, received: object, signals: Iterable[object]) -> Inbox:
     if received is not None:
         check_signal(owner, known, received)
     inbox = Inbox.of(owner, known, signals)
-    cell.workflow = attrs.evolve(cell.workflow, received=received, port=inbox)
+    cell.info = attrs.evolve(cell.info, received=received, port=inbox)
     return inbox
 
 
