@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -32,6 +33,23 @@ def test_a_system_runs_to_its_end(
 
     assert sorted(capsys.readouterr().out.split("\n")) == ["", "hello 1", "hello 2"]
     assert (folder / "state" / "minions.json").exists()
+
+
+def test_garbage_is_collected_rarely_while_a_system_runs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "parts.py"
+    source = path.read_text()
+    greets = "print(self.config.greeting"
+    assert source.count(greets) == 1
+    said = f"print(gc.get_threshold()[0], gc.get_freeze_count() > 1000) or {greets}"
+    path.write_text("import gc\n" + source.replace(greets, said))
+    before = gc.get_threshold(), gc.get_freeze_count()
+
+    assert main(["run", str(folder)]) == 0
+
+    assert "10000 True" in capsys.readouterr().out
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_a_config_may_stand_in_the_file(
