@@ -130,9 +130,8 @@ class Intake:
             trio.lowlevel.reschedule(task, error)
 
     async def wait_room(self) -> None:
-        """Wait until one more event would be accepted; always a checkpoint."""
-        if self.has_room():
-            await trio.lowlevel.checkpoint()
+        """Wait for room, now that there is none."""
+        await self._wait_moved()
         while not self.has_room():
             await self._wait_moved()
 

@@ -112,7 +112,9 @@ class PipelineLife(ComponentLife):
         calls = 0
         while True:
             calls += 1
-            if calls % _CALLS_IN_A_ROW == 0 or not intake.has_room():
+            if calls % _CALLS_IN_A_ROW == 0:
+                await trio.lowlevel.checkpoint()
+            if not intake.has_room():
                 await intake.wait_room()
             try:
                 # No checkpoint between the two: what was returned is accepted.
