@@ -107,6 +107,8 @@ class Flow:
     run: Run | None = None
     is_suspect: bool = False
     """Waits for its turn among the suspects."""
+    has_lost_key: bool = False
+    """It was interrupted before a commit held its key."""
     # Elsewhere.
     mail: list[Mail] = attrs.field(factory=list)
     runs: int = 0
@@ -303,6 +305,9 @@ class Model:
         self.interrupt_all(line)
         for flow in self.hot(line):
             flow.state, flow.is_suspect = "ready", False
+            first = line.queues.get(flow.order.key, [])[:1]
+            is_first = [flow] == first and flow.runs > 0
+            flow.has_lost_key |= is_first and not flow.holds
         line.suspects.clear()
         line.queues.clear()
         for flow in self.flows.values():
@@ -613,9 +618,17 @@ class Model:
                 flow.is_suspect = True
                 self.happened.add("a suspect waits for its turn")
                 return True
+            self.overtakes(flow)
             self.begin(flow)
             return True
         return False
+
+    def overtakes(self, flow: Flow) -> None:
+        for other in self.hot(flow.line):
+            if other.has_lost_key and other.order.key == flow.order.key:
+                if other is not flow:
+                    self.happened.add("an older one overtakes an interrupted one")
+                other.has_lost_key = False
 
     def take_key(self, flow: Flow) -> bool:
         flow.key = flow.order.key

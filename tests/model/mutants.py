@@ -13,6 +13,7 @@ from minions.runtime import ends, ledger, waker
 from minions.runtime.cold import ColdIndex
 from minions.runtime.ends import Ends
 from minions.runtime.judging import Judge
+from minions.runtime.keys import KeyQueues
 from minions.runtime.ledger import Ledger
 from minions.runtime.redriving import Hand
 from minions.runtime.table import WorkTable
@@ -116,6 +117,22 @@ def who_sleeps_lets_its_key_go(patch: Patch) -> None:
     patch.setattr(WorkTable, "cool", mutant)
 
 
+def who_is_interrupted_keeps_its_key(patch: Patch) -> None:
+    forget = KeyQueues.forget
+
+    def mutant(self: KeyQueues, unfinished: Any) -> list[Any]:
+        firsts = [queue.first for queue in self._queues.values()]
+        before = [work.holds for work in firsts]
+        for work in firsts:
+            work.holds = True
+        queued = forget(self, unfinished)
+        for work, holds in zip(firsts, before, strict=True):
+            work.holds = holds
+        return queued
+
+    patch.setattr(KeyQueues, "forget", mutant)
+
+
 def an_interruption_is_an_attempt(patch: Patch) -> None:
     interrupted = Judge.interrupted
 
@@ -154,6 +171,7 @@ MUTANTS: tuple[Callable[[Patch], None], ...] = (
     a_redrive_keeps_the_attempts,
     who_sleeps_wakes_early,
     who_sleeps_lets_its_key_go,
+    who_is_interrupted_keeps_its_key,
     an_interruption_is_an_attempt,
     a_mark_forgets_the_key,
     no_quarantine_holds_its_key,

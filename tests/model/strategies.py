@@ -110,6 +110,19 @@ CROWDS = st.builds(
     ORDERS,
     LASTING,
 )
+# Redriven while a younger one of its key runs, whose minion goes.  Which of them
+# goes on first is seen, since both take a while.
+OVERTAKING = st.tuples(
+    st.just(Command("emit", order=Order("", script=(Act(end="bug"), Act(pause=1.31))))),
+    st.just(Command("advance", seconds=0.41)),
+    st.builds(
+        lambda acts: Command("emit", order=Order("", script=acts)),
+        st.sampled_from([(Act(end="stay"), Act(pause=4.73)), (Act(pause=13.37),) * 2]),
+    ),
+    st.just(Command("redrive")),
+    st.sampled_from([Command("crash"), Command("restart")]),
+    st.just(Command("advance", seconds=33.91)),
+)
 BEGINNINGS = st.one_of(
     st.just(()),
     st.just(()),
@@ -136,14 +149,27 @@ BEGINNINGS = st.one_of(
 )
 
 
+MAINS = st.sampled_from(["Plain", "Keyed", "Holds", "Drops"])
+
+
 def plans(*, least: int = 6, most: int = 20) -> st.SearchStrategy[Plan]:
     """Draw what is played, from so many to so many commands."""
+    usual = [_plans(MAINS, BEGINNINGS, least, most) for _ in range(7)]
+    return st.one_of(*usual, _plans(st.just("Keyed"), OVERTAKING, least, most))
+
+
+def _plans(
+    mains: st.SearchStrategy[str],
+    beginnings: st.SearchStrategy[tuple[Command, ...]],
+    least: int,
+    most: int,
+) -> st.SearchStrategy[Plan]:
     return st.builds(
         Plan,
-        main=st.sampled_from(["Plain", "Keyed", "Holds", "Drops"]),
+        main=mains,
         keep=st.sampled_from([0.0, 50.0]),
         max_crashes=st.sampled_from([1, 3]),
         commands=st.tuples(
-            BEGINNINGS, EMITS, st.lists(ANY, min_size=least, max_size=most)
+            beginnings, EMITS, st.lists(ANY, min_size=least, max_size=most)
         ).map(lambda drawn: (*drawn[0], drawn[1], *drawn[2])),
     )

@@ -29,6 +29,7 @@ HAPPENINGS = (
     *(f"act: {end}" for end in ENDS),
     "act: hear",
     "act: tell",
+    "an older one overtakes an interrupted one",
     "a receive times out",
     "a signal is received in a step",
     "a signal was there before the wait",
