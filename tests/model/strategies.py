@@ -137,6 +137,15 @@ BEGINNINGS = st.one_of(
             Command("redrive"),
         )
     ),
+    # Fails when it has taken a signal.
+    st.just(
+        (
+            Command(
+                "emit", order=Order("", script=(Act(hear="Ping", end="fail"),) * 2)
+            ),
+            Command("signal", kind="Ping", flag=True),
+        )
+    ),
     # Redriven at a step that is not there, while nobody can tell.
     st.just(
         (
