@@ -13,8 +13,8 @@
     The same log, but LMDB takes nothing before that moment, and then all of it in one
     flushed commit; until then a table in memory answers reads.
 
-The log is written over and over in a file that has its length from the beginning: a
-flush that has to record a new length costs twice as much. So what was written in an
+The log is written over and over in a file that has its length from the beginning, so
+that a flush of its data has no new length to record. What was written in an
 earlier round lies behind the last frame, and each frame carries a number: one that
 does not follow the one before it ends the log, as a wrong checksum does. LMDB holds
 the number of the last batch that it has taken; frames up to it are passed over.
