@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from minions.declare.binding import WorkflowCell, WorkflowInfo
-from minions.runtime.commit import NO_EFFECTS, Effects
 from minions.runtime.desk import Desk
 from minions.runtime.effects import StepPort
 from minions.runtime.work import Work
@@ -26,16 +25,20 @@ class StepCell(WorkflowCell, eq=False):
     received: Any = None
     """The signal that the step before has waited for."""
 
-    _port: StepPort | None = None
+    open_port: StepPort | None = None
+    """The runtime's side of ``self.workflow``, if anybody has needed it."""
+
     _info: WorkflowInfo | None = None
 
     @property
     def port(self) -> StepPort:
         """The runtime's side of ``self.workflow``; made when it is first needed."""
-        if self._port is None:
-            self._port = StepPort(self.work, self.desk.codecs, self.desk.outlets)
-            self._port.ended = self.ended
-        return self._port
+        port = self.open_port
+        if port is None:
+            desk = self.desk
+            self.open_port = port = StepPort(self.work, desk.codecs, desk.outlets)
+            port.ended = self.ended
+        return port
 
     @property
     def workflow(self) -> WorkflowInfo:
@@ -56,8 +59,8 @@ class StepCell(WorkflowCell, eq=False):
     def end(self) -> None:
         """Hear that the step has ended: nothing may be asked of it any more."""
         self.ended = True
-        if self._port is not None:
-            self._port.ended = True
+        if self.open_port is not None:
+            self.open_port.ended = True
 
     def following(self, step: str, received: Any) -> StepCell:
         """Make the cell of the next step, with the objects that are there."""
@@ -82,17 +85,3 @@ class StepCell(WorkflowCell, eq=False):
         """
         codec = self.desk.codecs.context
         return codec.type_name, codec.encode(self.context)
-
-    def prepare(self) -> Effects:
-        """Reserve what the commit is to hold; see :meth:`StepPort.prepare`."""
-        return NO_EFFECTS if self._port is None else self._port.prepare()
-
-    def undo(self) -> None:
-        """Give all back: there was no commit."""
-        if self._port is not None:
-            self._port.undo()
-
-    def settle(self) -> None:
-        """Hear that the commit is on its way."""
-        if self._port is not None:
-            self._port.settle()

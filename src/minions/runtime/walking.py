@@ -81,7 +81,9 @@ class Walker:
         record, cell = work.record, work.cell
         try:
             if cell is not None:  # with the objects that are there
-                received = self._desk.codecs.received(record)
+                received = None
+                if record.received_type:
+                    received = self._desk.codecs.received(record)
                 return cell.following(record.step, received)
             return self._opened(work)
         except BaseException as exc:  # noqa: BLE001  # user classes decode, too
@@ -127,7 +129,8 @@ class Walker:
         """
         try:
             following = self._steps.follow(cell.step, outcome)
-            effects = cell.prepare()
+            port = cell.open_port
+            effects = NO_EFFECTS if port is None else port.prepare()
         except StoreFullError:
             raise
         except BaseException as exc:  # noqa: BLE001  # what it returned is the user's
@@ -136,14 +139,15 @@ class Walker:
         try:
             goes_on = self._commit(work, cell, following, effects)
         except SnapshotError as exc:
-            cell.undo()
+            _undo(cell)
             self._judge.quarantine(work, "unstorable", exc)
             return False
         except DefinitionError as exc:  # it waits for what cannot be stored
-            cell.undo()
+            _undo(cell)
             self._judge.refused(work, exc)
             return False
-        cell.settle()
+        if cell.open_port is not None:
+            cell.open_port.settle()
         return goes_on
 
     def _commit(
@@ -234,6 +238,12 @@ class Walker:
             encoded=encoded,
             effects=effects,
         )
+
+
+def _undo(cell: StepCell) -> None:
+    """Give back what the step has reserved: there was no commit."""
+    if cell.open_port is not None:
+        cell.open_port.undo()
 
 
 def _call_of(
