@@ -1,8 +1,7 @@
 """A bare trio + LMDB loop that writes what durable workflows must write.
 
-The yardstick for the engine: as many records of the same size, and nothing else; no
-supervision, no bookkeeping, no checks. A workflow is a trio task with two steps and
-three writes: when it is accepted, after its first step, and a delete at its end.
+The yardstick for the engine: as many records of the same size, and nothing else. A
+workflow is a trio task and three writes: accepted, first step done, and a delete.
 
 One writer commits everything that waits and wakes all of it: with a flush in a thread
 of its own, without in the loop. The source does not wait for its commit, a task begins
@@ -74,6 +73,8 @@ class Store:
         while self.puts or self.deletes or not self.closing:
             if not self.puts and not self.deletes:
                 await self.idle.sleep()
+                if self.flush:  # who was woken with it may have more for this flush
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 continue
             batch, waiters = (self.puts, self.deletes), self.waiters
             self.puts, self.deletes, self.waiters = [], [], []

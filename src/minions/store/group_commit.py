@@ -215,6 +215,10 @@ class QueuedStore(StateStore):
         else:
             self._parked = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(_never)
+            if self._durability == "fsync":
+                # Who was woken together with it may have more for the same flush: the
+                # end of one workflow makes room for another.
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _take(self) -> tuple[list[Entry], int]:
         if len(self._queue) <= _MAX_BATCH:
