@@ -131,7 +131,10 @@ class WorkflowInfo:
     """The workflow that a step works for, as ``self.workflow``."""
 
     id: str
-    """The workflow's id: unique in the store."""
+    """The workflow's id: unique in the store.
+
+    The numbers grow, and jump by some thousands with each process.
+    """
 
     orchestration_id: str
     """The id of the orchestration to which it belongs."""
