@@ -148,6 +148,7 @@ def resumed(state: str, count: int) -> Figure:
             Program(label="source", command=("two_steps.py", *source)),
         ),
         rows=tuple(rows),
+        runs=2 if count == SAVED[-1] else 5,  # a minute each
         in_quick=count == QUICK_SAVED and state == "in-flight",
     )
 
@@ -322,6 +323,7 @@ def idle() -> Figure:
                 unit="%",
             ),
         ),
+        runs=3,
     )
 
 
