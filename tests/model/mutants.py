@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 from tests.model.play import MEMORIES
 
 from minions.runtime import ends, ledger, waker
@@ -148,9 +149,12 @@ def an_interruption_is_an_attempt(patch: Patch) -> None:
 
 
 def a_mark_forgets_the_key(patch: Patch) -> None:
-    patch.setattr(
-        Ledger, "mark", lambda self, work: self.save(work, marked(work.record))
-    )
+    async def mutant(self: Ledger, work: Any) -> None:
+        saved = trio.Event()
+        self.save(work, marked(work.record), then=lambda _: saved.set())
+        await saved.wait()
+
+    patch.setattr(Ledger, "mark", mutant)
 
 
 def no_quarantine_holds_its_key(patch: Patch) -> None:
