@@ -11,7 +11,6 @@ import trio
 from tests.model.play import MEMORIES
 
 from minions.runtime import ends, ledger, waker
-from minions.runtime.cold import ColdIndex
 from minions.runtime.ends import Ends
 from minions.runtime.judging import Judge
 from minions.runtime.keys import KeyQueues
@@ -99,12 +98,7 @@ def a_redrive_keeps_the_attempts(patch: Patch) -> None:
 
 
 def who_sleeps_wakes_early(patch: Patch) -> None:
-    note = ColdIndex.note
-
-    def mutant(self: ColdIndex, until: float | None) -> bool:
-        return note(self, None if until is None else until - 1)
-
-    patch.setattr(ColdIndex, "note", mutant)
+    # Whoever is behind another one in the line of those that sleep.
     patch.setattr(waker, "time_of", lambda key: time_of(key) - 1)
 
 
