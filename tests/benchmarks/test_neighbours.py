@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import tomllib
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,18 @@ Step = Callable[[Any, Any], Awaitable[None]]
 ROOT = Path(__file__).parents[2]
 
 
+def rows_of(path: Path) -> list[Any]:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("SELECT * FROM workflows").fetchall()
+
+
 def test_each_step_by_hand_is_committed_with_its_context(tmp_path: Path) -> None:
     """What a second connection sees between the steps is what goes on after a crash."""
     path = tmp_path / "workflows.db"
     seen = []
 
     async def look(real: Step, event: by_hand.Event, context: by_hand.Context) -> None:
-        with sqlite3.connect(path) as other:
-            rows = other.execute("SELECT * FROM workflows").fetchall()
+        rows = rows_of(path)
         seen.append([(n, json.loads(e), s, json.loads(c)) for n, e, s, c in rows])
         await real(event, context)
 
@@ -44,7 +49,7 @@ def test_each_step_by_hand_is_committed_with_its_context(tmp_path: Path) -> None
         [(1, event, "first", {"total": 0, "text": ""})],
         [(1, event, "second", {"total": 1, "text": by_hand.TEXT})],
     ]
-    assert sqlite3.connect(path).execute("SELECT * FROM workflows").fetchall() == []
+    assert rows_of(path) == []
 
 
 @pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
@@ -61,7 +66,7 @@ def test_by_hand_runs_what_is_asked(
 
 def test_by_hand_goes_on_at_the_step_that_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "workflows.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute(by_hand.TABLE)
         event, context = ('{"number": 7, "text": "t"}', '{"total": 40, "text": "t"}')
         db.execute(by_hand.START, (7, event, "second", context))
@@ -70,7 +75,7 @@ def test_by_hand_goes_on_at_the_step_that_was_saved(tmp_path: Path) -> None:
     asyncio.run(runner.run(0))
 
     assert (runner.ended, runner.total) == (1, 41)
-    assert sqlite3.connect(path).execute("SELECT * FROM workflows").fetchall() == []
+    assert rows_of(path) == []
 
 
 def test_every_version_is_pinned() -> None:
