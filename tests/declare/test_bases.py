@@ -89,18 +89,19 @@ def binding() -> FakeBinding:
     return FakeBinding()
 
 
-class FakeCell(WorkflowCell, eq=False):
-    info: WorkflowInfo
-
-    @property
-    def workflow(self) -> WorkflowInfo:
-        return self.info
+@attrs.define(eq=False)
+class FakeCell:
+    minion: object
+    event: Any
+    context: Any
+    workflow: WorkflowInfo
+    ended: bool = False
 
 
 @pytest.fixture
 def cell() -> Iterator[WorkflowCell]:
     info = WorkflowInfo("w", "o", "decide", 1, datetime.now(UTC))
-    made = FakeCell(Trader(), Quote(3.0), Memory(), ended=False, info=info)
+    made = FakeCell(Trader(), Quote(3.0), Memory(), info)
     token = current_workflow.set(made)
     yield made
     current_workflow.reset(token)

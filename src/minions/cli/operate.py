@@ -23,7 +23,7 @@ __all__ = ["RefusedError", "describe_end", "operate"]
 _INTERVAL = 1.0
 _ENDING = {"draining", "releasing", "stuck"}
 # Objects that come to be between two collections of the youngest: with the default
-# of 700, a batch of workflows begins two or three, for a twentieth of all the work.
+# of 700, a batch of workflows begins two or three, for 4 % of all instructions.
 _YOUNG = 10_000
 
 

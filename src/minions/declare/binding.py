@@ -14,7 +14,6 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import attrs
-import msgspec
 
 from minions.errors import DefinitionError, NotRunningError
 from minions.identity import component_identity
@@ -211,7 +210,7 @@ class WorkflowInfo:
         return self._port
 
 
-class WorkflowCell(msgspec.Struct, eq=False):
+class WorkflowCell(Protocol):
     """One step at work: shared by all its tasks and threads.
 
     A cell, so that an assignment to the context in a child task is not lost.
@@ -224,8 +223,8 @@ class WorkflowCell(msgspec.Struct, eq=False):
 
     @property
     def workflow(self) -> WorkflowInfo:
-        """The facts about its workflow; who runs the step knows them."""
-        raise NotImplementedError
+        """The facts about its workflow."""
+        ...
 
 
 current_workflow: ContextVar[WorkflowCell | None] = ContextVar("minions_workflow")

@@ -8,7 +8,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from minions.declare.binding import WorkflowCell, WorkflowInfo
+import msgspec
+
+from minions.declare.binding import WorkflowInfo
 from minions.runtime.desk import Desk
 from minions.runtime.effects import StepPort
 from minions.runtime.work import Work
@@ -16,9 +18,13 @@ from minions.runtime.work import Work
 __all__ = ["StepCell"]
 
 
-class StepCell(WorkflowCell, eq=False):
-    """One step at work; it ends with the step."""
+class StepCell(msgspec.Struct, eq=False):
+    """One step at work, as `WorkflowCell` says; it ends with the step."""
 
+    minion: object
+    event: Any
+    context: Any
+    ended: bool
     step: str
     work: Work
     desk: Desk

@@ -105,12 +105,10 @@ class Crew:
         self._walker = Walker(minion, self._desk, self._judge, self._go_on)
         table = self._table
         table.engine = self
-        late: list[Work] = []
         if outage >= OUTAGE:
             table.outage.paced_until = self._desk.ledger.now()
-            late = [work for work in table.ready if not work.is_interrupted]
-        for work in late:
-            work.is_paced = True
+            for work in table.ready:
+                work.is_paced = work.is_paced or not work.is_interrupted
         self.dispatch()
         table.on_room()
         self._desk.ledger.on_cold()

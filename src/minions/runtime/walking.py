@@ -107,15 +107,14 @@ class Walker:
         if step == END:
             self._finish(work, context)
             return None
-        minion, desk = self._minion, self._desk
         return StepCell(
-            minion,
+            self._minion,
             event,
             context,
             False,
             step,
             work,
-            desk,
+            self._desk,
             received,
         )
 
@@ -157,15 +156,10 @@ class Walker:
         if step is None:
             self._end(work, cell.context, effects)
             return False
-        codec = self._desk.codecs.context
-        left = Snapshot(
-            codec.type_name, codec.encode(cell.context), work.key, self._ledger.now()
-        )
+        left = Snapshot(*cell.encoded(), work.key, self._ledger.now())
         if following.after is None:
             record = proceed(work.record, step, left)
-            work.cell = cell
-            self._ledger.save(work, record, effects, self._go_on)
-            return True
+            return self._proceed(cell, record, effects)
         return self._wait(work, cell, following, (left, effects))
 
     def _wait(
@@ -211,13 +205,19 @@ class Walker:
         """Go on with a signal that was there."""
         work = cell.work
         if record.step != END:
-            work.cell = cell
-            self._ledger.save(work, record, effects, self._go_on)
-            return True
+            return self._proceed(cell, record, effects)
         # Nothing is left to do but to end, which a fresh start finds.
         self._ledger.save(work, record, effects)
         self._table.put_back(work)
         return False
+
+    def _proceed(
+        self, cell: StepCell, record: WorkflowRecord, effects: Effects
+    ) -> bool:
+        """Go on from here when the snapshot is on disk."""
+        cell.work.cell = cell
+        self._ledger.save(cell.work, record, effects, self._go_on)
+        return True
 
     def _finish(self, work: Work, context: Any) -> None:
         """End a workflow whose last step waited before the end."""

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from minions.declare.bases import Minion
-from minions.declare.binding import WorkflowCell, WorkflowInfo, current_workflow
+from minions.declare.binding import WorkflowInfo, current_workflow
 from minions.declare.outcomes import Outcome
 from minions.declare.specification import minion_types
 from minions.declare.steps import steps_of
@@ -28,12 +28,13 @@ ContextT = TypeVar("ContextT")
 _numbers = itertools.count(1)
 
 
-class _Cell(WorkflowCell, eq=False):
-    info: WorkflowInfo
-
-    @property
-    def workflow(self) -> WorkflowInfo:
-        return self.info
+@attrs.define(eq=False)
+class _Cell:
+    minion: object
+    event: Any
+    context: Any
+    workflow: WorkflowInfo
+    ended: bool = False
 
 
 async def run_step(
@@ -129,7 +130,7 @@ def _prepare(
         attempt=1,
         started_at=datetime.now(UTC),
     )
-    return _Cell(minion, event, context, ended=False, info=info), table
+    return _Cell(minion, event, context, info), table
 
 
 def _connect(cell: _Cell, received: object, signals: Iterable[object]) -> Inbox:
@@ -140,7 +141,7 @@ def _connect(cell: _Cell, received: object, signals: Iterable[object]) -> Inbox:
     if received is not None:
         check_signal(owner, known, received)
     inbox = Inbox.of(owner, known, signals)
-    cell.info = attrs.evolve(cell.info, received=received, port=inbox)
+    cell.workflow = attrs.evolve(cell.workflow, received=received, port=inbox)
     return inbox
 
 
